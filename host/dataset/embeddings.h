@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "rewardhead/rewardhead.h"
+
+namespace rewardhead::dataset {
+
+class MappedFile;
+
+// A read-only matrix X [rows, columns], memory-mapped from
+//   .npy           C order, '<f4' or '<f2', two dimensions (versions 1 to 3 of the format)
+//   .safetensors   F32, F16 or BF16, two dimensions; the tensor named, or the file's only one
+// Opening checks that every value is finite and throws InputError (file, tensor, row, column) otherwise.
+class Embeddings {
+ public:
+  static Embeddings open(const std::filesystem::path& file, const std::string& tensor = "");
+
+  const std::filesystem::path& file() const { return file_; }
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+  rh_dtype dtype() const { return dtype_; }
+  const void* data() const { return data_; }              // rows * columns elements, contiguous; alive with *this
+  const void* row(int64_t index) const;                   // index in [0, rows)
+  void copy_row(int64_t index, float* destination) const; // widened to fp32, columns() elements
+
+ private:
+  std::filesystem::path file_;
+  std::shared_ptr<const MappedFile> map_;
+  const void* data_ = nullptr;
+  int64_t rows_ = 0;
+  int64_t columns_ = 0;
+  rh_dtype dtype_ = RH_F32;
+};
+
+}  // namespace rewardhead::dataset

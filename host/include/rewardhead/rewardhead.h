@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rewardhead: fused kernels for reward heads and the pairwise Bradley-Terry loss. This C99 header is the contract;
+ * rewardhead.hpp wraps it for C++.
+ *
+ *   MLP head      r = w2 . relu(W1 x + b1) + b2        W1 [hidden, input] as in torch.nn.Linear
+ *   linear head   r = w . x                            hidden_dim 0; w is stored in w1, the other tensors are NULL
+ *   pair p        d = r[chosen] - r[rejected] - margin
+ *   loss          sum_p weight (label softplus(-d) + (1 - label) softplus(d)) / normalizer
+ *                 (Bradley and Terry, Biometrika 39, 1952, equation for two items, as a log-likelihood)
+ *
+ * Order of calls: rh_context_create, rh_plan_create, rh_plan_workspace_bytes, then any number of executes (rh_forward,
+ * rh_pair_loss, rh_backward, rh_adamw, rh_train_step). A plan is immutable and may be shared by threads; each
+ * concurrent execute brings its own workspace. An execute neither allocates, locks, prints nor aborts.
+ *
+ * Memory: every buffer belongs to the caller, needs the alignment of its element only (the workspace: RH_ALIGNMENT),
+ * and must not overlap another one of the same call unless it says so. Matrices are row-major.
+ *
+ * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
+ * rh_last_error_message() on the calling thread.
+ *
+ * Results are bitwise the same from run to run and for any number of threads on one build and instruction set, and
+ * the reward of a row does not depend on the rows scored with it. Across instruction sets they differ by rounding.
+ */
+#ifndef REWARDHEAD_REWARDHEAD_H
+#define REWARDHEAD_REWARDHEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#error "rewardhead runs on Linux; Windows is not supported"
+#endif
+#define RH_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RH_ALIGNMENT 64 /* bytes, of a workspace */
+
+typedef enum rh_status {
+  RH_OK = 0,
+  RH_INVALID_ARGUMENT = 1, /* a value, shape, pointer or size that the call cannot accept */
+  RH_UNSUPPORTED = 2,      /* valid, but this build or machine cannot do it (no such device or instruction set) */
+  RH_OUT_OF_MEMORY = 3,    /* creating a context or plan found no memory or threads */
+  RH_INTERNAL_ERROR = 4    /* a defect of the library; please report it */
+} rh_status;
+
+typedef enum rh_dtype { RH_F32 = 0, RH_F16 = 1, RH_BF16 = 2 } rh_dtype; /* IEEE binary32, binary16, bfloat16 */
+typedef enum rh_device { RH_DEVICE_AUTO = 0, RH_DEVICE_CPU = 1, RH_DEVICE_CUDA = 2 } rh_device;
+typedef enum rh_objective { RH_BRADLEY_TERRY = 0 } rh_objective;
+
+typedef struct rh_context rh_context; /* instruction set and threads */
+typedef struct rh_plan rh_plan;       /* validated shapes on a context */
+
+RH_API const char* rh_version(void);                      /* "major.minor.patch" */
+RH_API const char* rh_status_string(rh_status status);    /* a few words; never NULL */
+RH_API const char* rh_last_error_message(void);           /* of the last failed call on this thread; "" if none */
+
+/* The names that users type, index by index; NULL past the last. A name's index is its enum value. */
+RH_API const char* rh_dtype_name(int index);     /* "f32", "f16", "bf16" */
+RH_API const char* rh_device_name(int index);    /* "auto", "cpu", "cuda" */
+RH_API const char* rh_objective_name(int index); /* "bradley-terry" */
+RH_API const char* rh_isa_name(int index);       /* "auto", then best first: "avx512", "avx2", "portable", "reference" */
+
+/* ---- context ---------------------------------------------------------------------------------------------------- */
+
+typedef struct rh_context_options {
+  size_t struct_size; /* sizeof(rh_context_options) */
+  rh_device device;   /* RH_DEVICE_AUTO falls back to the CPU; RH_DEVICE_CUDA without a device is RH_UNSUPPORTED */
+  const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto" */
+  int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow */
+} rh_context_options;
+
+/* Starts the worker threads. `options` NULL means all defaults. The context must outlive its plans.
+ * An execute that finds the workers busy with another execute does all work on the calling thread. */
+RH_API rh_status rh_context_create(const rh_context_options* options, rh_context** context);
+RH_API void rh_context_destroy(rh_context* context); /* NULL is allowed */
+RH_API int rh_context_threads(const rh_context* context);       /* 0 for NULL */
+RH_API const char* rh_context_isa(const rh_context* context);   /* the implementation in use; "" for NULL */
+RH_API rh_device rh_context_device(const rh_context* context);  /* never RH_DEVICE_AUTO except for NULL */
+
+/* One row of the dispatch list: an implementation of an operation, best first, and whether this context uses it. */
+typedef struct rh_kernel_info {
+  size_t struct_size;         /* sizeof(rh_kernel_info), set by the caller */
+  const char* operation;      /* "forward", "pair_loss", "backward", "adamw", ... */
+  const char* implementation; /* a name of rh_isa_name */
+  int chosen;                 /* 1: this context uses it for this operation */
+  const char* reason;         /* why it is chosen, or why not; owned by the context */
+} rh_kernel_info;
+RH_API int rh_context_kernel_count(const rh_context* context);
+RH_API rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info* info);
+
+/* ---- plan ------------------------------------------------------------------------------------------------------- */
+
+/* What a plan may execute; the workspace holds no more than these need. */
+enum {
+  RH_FORWARD = 1 << 0,
+  RH_PAIR_LOSS = 1 << 1,
+  RH_BACKWARD = 1 << 2,       /* implies RH_FORWARD, whose mask it reads */
+  RH_INPUT_GRADIENT = 1 << 3, /* dX; implies RH_BACKWARD */
+  RH_OPTIMIZER = 1 << 4,
+  RH_TRAIN = RH_FORWARD | RH_PAIR_LOSS | RH_BACKWARD | RH_OPTIMIZER
+};
+
+typedef struct rh_plan_options {
+  size_t struct_size;     /* sizeof(rh_plan_options) */
+  uint32_t operations;    /* of the flags above, at least one */
+  int64_t rows;           /* the largest number of rows of one execute, 1..2^31-1 */
+  int64_t input_dim;      /* 1..2^24; ignored if only RH_PAIR_LOSS is asked for */
+  int64_t hidden_dim;     /* 0 (linear head) .. 2^24; ignored likewise */
+  rh_dtype input_dtype;   /* of X; rewards, parameters and gradients are float */
+  int64_t max_pairs;      /* the largest number of pairs of one execute, 1..2^40; ignored without RH_PAIR_LOSS */
+  rh_objective objective;
+} rh_plan_options;
+
+RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
+RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
+/* Bytes of one workspace (a multiple of RH_ALIGNMENT); 0 for NULL. */
+RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
+
+/* ---- execute ---------------------------------------------------------------------------------------------------- */
+
+typedef struct rh_matrix {
+  const void* data;   /* rows x input_dim elements of the plan's input_dtype */
+  int64_t rows;       /* 1 .. the plan's rows */
+  int64_t row_stride; /* elements from one row to the next, >= input_dim */
+} rh_matrix;
+
+/* The tensors of a head: its parameters, their gradients, or one of AdamW's moments. Linear head: only w1 [input]. */
+typedef struct rh_tensors {
+  float* w1; /* [hidden, input], contiguous */
+  float* b1; /* [hidden] */
+  float* w2; /* [hidden] */
+  float* b2; /* [1] */
+} rh_tensors;
+
+/* Comparisons between scored rows, any number of them for each row. */
+typedef struct rh_pairs {
+  int64_t count;           /* 1 .. the plan's max_pairs */
+  const int32_t* chosen;   /* [count] row of the preferred response; NULL together with rejected: pair i is (2i, 2i+1) */
+  const int32_t* rejected; /* [count] row of the other response; must differ from chosen */
+  const float* margin;     /* [count], finite; NULL: 0 */
+  const float* weight;     /* [count], finite and >= 0; NULL: 1 */
+  const float* label;      /* [count], probability in [0, 1] that chosen wins; NULL: 1 */
+} rh_pairs;
+
+typedef struct rh_workspace {
+  void* data;   /* aligned to RH_ALIGNMENT; its contents need not be initialised */
+  size_t bytes; /* >= rh_plan_workspace_bytes */
+} rh_workspace;
+
+/* rewards[i] = head(X[i]), i < x->rows. With RH_BACKWARD in the plan the activation mask stays in the workspace for
+ * rh_backward; other executes of the same plan leave it there. */
+RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
+                            rh_workspace workspace);
+
+/* loss[0] and, unless NULL, reward_gradient[i] = dL/dr[i] for i < rows (0 for a row in no pair). `normalizer` > 0 and
+ * finite; 0 means the number of pairs. `rewards` may come from anywhere. A pair is refused before anything is written. */
+RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
+                              double normalizer, float* loss, float* reward_gradient, rh_workspace workspace);
+
+/* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads the mask that
+ * rh_forward left in this workspace for the same X and parameters. */
+RH_API rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
+                             const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,
+                             int64_t input_gradient_stride, rh_workspace workspace);
+
+/* AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) as torch.optim.AdamW computes it; decay acts on all tensors. */
+typedef struct rh_adamw_options {
+  size_t struct_size; /* sizeof(rh_adamw_options) */
+  double learning_rate; /* >= 0 */
+  double beta1, beta2;  /* [0, 1) */
+  double epsilon;       /* > 0 */
+  double weight_decay;  /* >= 0 */
+  double clip_norm;     /* > 0: gradients are scaled to at most this global 2-norm; 0: never */
+  int64_t step;         /* 1 for the first */
+} rh_adamw_options;
+
+/* Updates parameters and both moments in place (moments are zero before step 1; the gradients are only read).
+ * gradient_norm[0], unless NULL, gets the global 2-norm before clipping. A non-finite norm is written to the moments
+ * and parameters like any other value. */
+RH_API rh_status rh_adamw(const rh_plan* plan, const rh_adamw_options* options, const rh_tensors* parameters,
+                          const rh_tensors* gradients, const rh_tensors* first_moments,
+                          const rh_tensors* second_moments, float* gradient_norm, rh_workspace workspace);
+
+/* Forward, loss, backward and AdamW in one call; the same bits as the four on their own. The plan needs RH_TRAIN.
+ * `gradients` and `rewards` [x->rows] receive what the separate calls would write; gradient_norm may be NULL. */
+typedef struct rh_train_arguments {
+  size_t struct_size; /* sizeof(rh_train_arguments) */
+  rh_matrix x;
+  rh_pairs pairs;
+  double normalizer; /* as in rh_pair_loss */
+  rh_adamw_options optimizer;
+  rh_tensors parameters, gradients, first_moments, second_moments;
+  float* rewards;         /* [x.rows] */
+  float* reward_gradient; /* [x.rows] */
+  float* loss;            /* [1], before the update */
+  float* gradient_norm;   /* [1] or NULL */
+} rh_train_arguments;
+RH_API rh_status rh_train_step(const rh_plan* plan, const rh_train_arguments* arguments, rh_workspace workspace);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* REWARDHEAD_REWARDHEAD_H */
