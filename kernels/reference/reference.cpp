@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The reference behind the kernel table: the same plain loops on one thread.
+#include "kernels/reference/reference.h"
+
+#include "kernels/workspace.h"
+
+namespace rewardhead::kernels {
+namespace {
+
+void forward(const ForwardArguments& a, const Executor&, void*) {
+  with_element(a.x.dtype, [&](auto* element) {
+    const auto* x = static_cast<decltype(element)>(a.x.data);
+    reference::forward(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, a.head, a.rewards, a.mask);
+  });
+}
+
+void pair_loss(const PairLossArguments& a, const Executor&, void* workspace) {
+  a.loss[0] = static_cast<float>(reference::pair_loss(a.rewards, a.rows, a.pairs, a.chosen, a.rejected, a.margin,
+                                                      a.weight, a.label, a.normalizer, a.reward_gradient,
+                                                      Carver(workspace).take<double>(a.rows)));
+}
+
+void backward(const BackwardArguments& a, const Executor&, void* workspace) {
+  double* sums = Carver(workspace).take<double>(a.x.columns);
+  with_element(a.x.dtype, [&](auto* element) {
+    const auto* x = static_cast<decltype(element)>(a.x.data);
+    reference::parameter_gradients(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, a.head, a.mask, a.reward_gradient,
+                                   a.gradient, sums);
+  });
+  if (a.input_gradient) {
+    reference::input_gradient(a.x.rows, a.x.columns, a.hidden, a.head, a.mask, a.reward_gradient, a.input_gradient,
+                              a.input_gradient_stride, sums);
+  }
+}
+
+template <int64_t Shape::*count>
+size_t doubles(const Shape& shape, int) {
+  Carver carver(nullptr);
+  carver.take<double>(shape.*count);
+  return carver.bytes();
+}
+
+}  // namespace
+
+const KernelTable& reference_table() {
+  static constexpr KernelTable table = {
+      .name = "reference",
+      .forward_workspace = [](const Shape&, int) -> size_t { return 0; },
+      .forward = forward,
+      .pair_loss_workspace = doubles<&Shape::rows>,
+      .pair_loss = pair_loss,
+      .backward_workspace = doubles<&Shape::input>,
+      .backward = backward,
+      .sum_of_squares_workspace = [](int64_t) -> size_t { return 0; },
+      .sum_of_squares = [](const float* values, int64_t count, const Executor&,
+                           void*) { return reference::sum_of_squares(values, count); },
+      .adamw = [](const AdamwArguments& arguments, const Executor&) { reference::adamw(arguments); },
+  };
+  return table;
+}
+
+}  // namespace rewardhead::kernels
