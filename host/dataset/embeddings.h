@@ -10,12 +10,11 @@
 
 namespace rewardhead::dataset {
 
-class MappedFile;
-
 // A read-only matrix X [rows, columns], memory-mapped from
 //   .npy           C order, '<f4' or '<f2', two dimensions (versions 1 to 3 of the format)
 //   .safetensors   F32, F16 or BF16, two dimensions; the tensor named, or the file's only one
-// Opening checks that every value is finite and throws InputError (file, tensor, row, column) otherwise.
+// with 1 to 2^31 - 1 rows and at least one column. Opening checks that every value is finite. Throws InputError naming
+// the file, the tensor and, for a value, row and column. Copies share the memory.
 class Embeddings {
  public:
   static Embeddings open(const std::filesystem::path& file, const std::string& tensor = "");
@@ -24,13 +23,13 @@ class Embeddings {
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   rh_dtype dtype() const { return dtype_; }
-  const void* data() const { return data_; }              // rows * columns elements, contiguous; alive with *this
-  const void* row(int64_t index) const;                   // index in [0, rows)
-  void copy_row(int64_t index, float* destination) const; // widened to fp32, columns() elements
+  const void* data() const { return data_; }               // rows * columns elements, contiguous; alive with *this
+  const void* row(int64_t index) const;                    // index in [0, rows)
+  void copy_row(int64_t index, float* destination) const;  // widened to fp32, columns() elements
 
  private:
   std::filesystem::path file_;
-  std::shared_ptr<const MappedFile> map_;
+  std::shared_ptr<const void> memory_;  // the mapping, or a copy where the file's data are not aligned
   const void* data_ = nullptr;
   int64_t rows_ = 0;
   int64_t columns_ = 0;

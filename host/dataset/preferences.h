@@ -15,9 +15,9 @@ namespace rewardhead::dataset {
 // The `row` column gives the embedding row; without one, line i (from 0, after the header) is row i.
 struct Items {
   std::filesystem::path file;
-  std::vector<std::string> ids;        // [rows], unique; the `id` column
-  std::vector<std::string> groups;     // [rows], or empty where no group column was asked for
-  std::vector<double> lengths;         // [rows], finite and >= 0, or empty where the file has no length column
+  std::vector<std::string> ids;     // [rows], unique; the `id` column
+  std::vector<std::string> groups;  // [rows], or empty where no group column was asked for
+  std::vector<double> lengths;      // [rows], finite and >= 0, or empty where the file has no length column
   std::unordered_map<std::string, int64_t> row_of_id;
 };
 
