@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The C boundary: exceptions become a status and a message of the calling thread.
+#include <new>
+#include <string>
+#include <system_error>
+
+#include "host/runtime/context.h"
+#include "host/runtime/dispatch.h"
+#include "host/runtime/error.h"
+#include "host/runtime/plan.h"
+#include "rewardhead/rewardhead.h"
+
+namespace runtime = rewardhead::runtime;
+using runtime::require;
+
+namespace {
+
+// A fixed buffer: reporting that memory ran out must not need any.
+thread_local char last_message[512];
+
+rh_status fail(rh_status status, const char* message) {
+  size_t length = 0;
+  for (; message[length] && length + 1 < sizeof last_message; ++length) last_message[length] = message[length];
+  last_message[length] = '\0';
+  return status;
+}
+
+template <class Body>
+rh_status guarded(const Body& body) {
+  try {
+    body();
+    return RH_OK;
+  } catch (const runtime::ApiError& error) {
+    return fail(error.status(), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(RH_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::system_error& error) {
+    return fail(RH_OUT_OF_MEMORY, error.what());  // no thread could be started
+  } catch (const std::exception& error) {
+    return fail(RH_INTERNAL_ERROR, error.what());
+  } catch (...) {
+    return fail(RH_INTERNAL_ERROR, "unknown error");
+  }
+}
+
+template <size_t count>
+const char* name_at(const char* const (&names)[count], int index) {
+  return index >= 0 && index < static_cast<int>(count) ? names[index] : nullptr;
+}
+
+const rh_plan& checked(const rh_plan* plan) {
+  require(plan, "plan is NULL");
+  return *plan;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* rh_version(void) { return REWARDHEAD_VERSION; }
+
+const char* rh_status_string(rh_status status) {
+  switch (status) {
+    case RH_OK:
+      return "success";
+    case RH_INVALID_ARGUMENT:
+      return "invalid argument";
+    case RH_UNSUPPORTED:
+      return "unsupported on this build or machine";
+    case RH_OUT_OF_MEMORY:
+      return "out of memory or threads";
+    case RH_INTERNAL_ERROR:
+      return "internal error";
+  }
+  return "unknown status";
+}
+
+const char* rh_last_error_message(void) { return last_message; }
+
+const char* rh_dtype_name(int index) {
+  static constexpr const char* names[] = {"f32", "f16", "bf16"};
+  return name_at(names, index);
+}
+const char* rh_device_name(int index) {
+  static constexpr const char* names[] = {"auto", "cpu", "cuda"};
+  return name_at(names, index);
+}
+const char* rh_objective_name(int index) {
+  static constexpr const char* names[] = {"bradley-terry"};
+  return name_at(names, index);
+}
+const char* rh_isa_name(int index) {
+  const auto& names = runtime::isa_names();
+  return index >= 0 && index < static_cast<int>(names.size()) ? names[index] : nullptr;
+}
+
+rh_status rh_context_create(const rh_context_options* options, rh_context** context) {
+  return guarded([&] {
+    require(context, "context is NULL");
+    *context = runtime::make_context(options).release();
+  });
+}
+void rh_context_destroy(rh_context* context) { delete context; }
+int rh_context_threads(const rh_context* context) { return context ? context->pool.threads() : 0; }
+const char* rh_context_isa(const rh_context* context) { return context ? context->implementation.name : ""; }
+rh_device rh_context_device(const rh_context* context) { return context ? RH_DEVICE_CPU : RH_DEVICE_AUTO; }
+int rh_context_kernel_count(const rh_context* context) {
+  return context ? static_cast<int>(context->kernels.size()) : 0;
+}
+rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info* info) {
+  return guarded([&] {
+    require(context, "context is NULL");
+    require(info, "info is NULL");
+    if (info->struct_size != sizeof *info) {
+      runtime::refuse("info->struct_size is " + std::to_string(info->struct_size) + "; expected " +
+                      std::to_string(sizeof *info));
+    }
+    runtime::require_range("index", index, 0, rh_context_kernel_count(context) - 1);
+    const rh_context::KernelRow& row = context->kernels[index];
+    *info = {sizeof *info, row.operation, row.implementation, row.chosen, row.reason.c_str()};
+  });
+}
+
+rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan) {
+  return guarded([&] {
+    require(context, "context is NULL");
+    require(options, "options is NULL");
+    require(plan, "plan is NULL");
+    if (options->struct_size != sizeof *options) {
+      runtime::refuse("options->struct_size is " + std::to_string(options->struct_size) + "; expected " +
+                      std::to_string(sizeof *options));
+    }
+    *plan = new rh_plan(context, *options);
+  });
+}
+void rh_plan_destroy(rh_plan* plan) { delete plan; }
+size_t rh_plan_workspace_bytes(const rh_plan* plan) { return plan ? plan->workspace_bytes : 0; }
+
+rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
+                     rh_workspace workspace) {
+  return guarded([&] { runtime::forward(checked(plan), x, parameters, rewards, workspace); });
+}
+rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
+                       double normalizer, float* loss, float* reward_gradient, rh_workspace workspace) {
+  return guarded([&] {
+    runtime::pair_loss(checked(plan), rewards, rows, pairs, normalizer, loss, reward_gradient, workspace);
+  });
+}
+rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
+                      const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,
+                      int64_t input_gradient_stride, rh_workspace workspace) {
+  return guarded([&] {
+    runtime::backward(checked(plan), x, parameters, reward_gradient, gradients, input_gradient, input_gradient_stride,
+                      workspace);
+  });
+}
+rh_status rh_adamw(const rh_plan* plan, const rh_adamw_options* options, const rh_tensors* parameters,
+                   const rh_tensors* gradients, const rh_tensors* first_moments, const rh_tensors* second_moments,
+                   float* gradient_norm, rh_workspace workspace) {
+  return guarded([&] {
+    runtime::adamw(checked(plan), options, parameters, gradients, first_moments, second_moments, gradient_norm,
+                   workspace);
+  });
+}
+rh_status rh_train_step(const rh_plan* plan, const rh_train_arguments* arguments, rh_workspace workspace) {
+  return guarded([&] { runtime::train_step(checked(plan), arguments, workspace); });
+}
+
+}  // extern "C"

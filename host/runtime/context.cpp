@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/runtime/context.h"
+
+#include <cstdlib>
+
+#include "host/runtime/error.h"
+
+using rewardhead::runtime::ApiError;
+using rewardhead::runtime::Implementation;
+
+rh_context::rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads)
+    : implementation((device == RH_DEVICE_CUDA
+                          ? throw ApiError(RH_UNSUPPORTED,
+                                           "device is cuda, but this build has no CUDA kernels; use cpu or auto")
+                          : rewardhead::runtime::choose_implementation(isa, isa_origin))),
+      pool(threads) {
+  for (const char* operation : rewardhead::runtime::kOperations) {
+    bool passed = false;
+    for (const Implementation& row : rewardhead::runtime::implementations()) {
+      const bool chosen = &row == &implementation;
+      const std::string reason = chosen          ? (isa == "auto" ? "the best that this processor runs" : "asked for")
+                                 : !row.usable() ? std::string("the processor lacks one of ") + row.needs
+                                 : passed        ? std::string("slower than ") + implementation.name
+                                                 : std::string("another was asked for: ") + implementation.name;
+      passed = passed || chosen;
+      kernels.push_back({operation, row.name, chosen, reason});
+    }
+  }
+}
+
+namespace rewardhead::runtime {
+
+std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
+  rh_device device = RH_DEVICE_AUTO;
+  std::string isa = "auto";
+  std::string origin = "isa";
+  int threads = 0;
+  if (options) {
+    if (options->struct_size != sizeof *options) {
+      refuse("options->struct_size is " + std::to_string(options->struct_size) + "; expected " +
+             std::to_string(sizeof *options));
+    }
+    require_range("device", static_cast<int>(options->device), 0, static_cast<int>(RH_DEVICE_CUDA));
+    require_range("threads", options->threads, 0, 1024);
+    device = options->device;
+    threads = options->threads;
+  }
+  if (options && options->isa) {
+    isa = options->isa;
+  } else if (const char* variable = std::getenv("REWARDHEAD_ISA"); variable && *variable) {
+    isa = variable;
+    origin = "the environment variable REWARDHEAD_ISA";
+  }
+  return std::make_unique<rh_context>(device, isa, origin, threads ? threads : available_threads());
+}
+
+}  // namespace rewardhead::runtime

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/runtime/dispatch.h"
+#include "host/runtime/thread_pool.h"
+#include "rewardhead/rewardhead.h"
+
+struct rh_context {
+  rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads);
+
+  const rewardhead::runtime::Implementation& implementation;
+  mutable rewardhead::runtime::ThreadPool pool;
+
+  struct KernelRow {
+    const char* operation;
+    const char* implementation;
+    bool chosen;
+    std::string reason;
+  };
+  std::vector<KernelRow> kernels;  // what rh_context_kernel tells
+};
+
+namespace rewardhead::runtime {
+
+// Validates the options and fills in the defaults of rh_context_options. Throws ApiError.
+std::unique_ptr<rh_context> make_context(const rh_context_options* options);
+
+}  // namespace rewardhead::runtime

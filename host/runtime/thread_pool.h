@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+
+namespace rewardhead::runtime {
+
+// Threads that this process may use: the affinity mask, less what the cgroup's CPU quota (version 1 or 2) allows,
+// rounded up; at least 1.
+int available_threads();
+
+// Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // throws std::system_error where no thread can be started
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Lends the workers to one caller at a time; to any further caller it lends none, and its tasks run on its thread.
+  // The number of threads it names is always threads(), since scratch memory was sized for that.
+  class Loan {
+   public:
+    explicit Loan(ThreadPool& pool) : pool_(pool), workers_(!pool.lent_.exchange(true, std::memory_order_acquire)) {}
+    ~Loan() {
+      if (workers_) pool_.lent_.store(false, std::memory_order_release);
+    }
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+    kernels::Executor executor() { return {pool_.threads(), this, run}; }
+
+   private:
+    static void run(void* self, int64_t tasks, kernels::Executor::Task task, const void* context);
+    ThreadPool& pool_;
+    bool workers_;
+  };
+
+ private:
+  struct Job {
+    int64_t tasks;
+    kernels::Executor::Task task;
+    const void* context;
+  };
+  void work(int worker);
+  void run_tasks(int worker);
+  void run(const Job& job);
+  void stop();
+
+  std::vector<std::thread> workers_;
+  std::atomic<bool> lent_{false};
+  Job job_{};
+  alignas(64) std::atomic<uint64_t> round_{0};  // one more for every job
+  alignas(64) std::atomic<int64_t> next_{0};    // the next task to be taken
+  alignas(64) std::atomic<int> busy_{0};        // workers that have not finished the job
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+}  // namespace rewardhead::runtime

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+//   G = (mask o dr)^T X     g = sum_rows mask o dr                          X [rows, input]  G, W1 [hidden, input]
+//   dW1 = diag(w2) G        db1 = w2 o g        dw2[h] = <W1[h], G[h]> + b1[h] g[h]        db2 = sum dr
+//   dX = diag(dr) mask (diag(w2) W1)
+//
+// G and dX are both a bit matrix times a real one (subset_sums.h): for G the words are the hidden units' and run over
+// rows, for dX they are the rows' and run over hidden units, so the mask is transposed first. Activations are not
+// needed: relu(z) = mask z makes dw2 a dot product of W1 with G, taken where G is still in cache.
+//
+// Work is shared by chunks of 64 columns; each writes its own columns of dW1 and its own part of dw2, and the parts
+// are added in ascending order. Nothing depends on the number of threads.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/subset_sums.h"
+
+namespace rewardhead::kernels {
+namespace {
+
+struct BackwardScratch {
+  uint64_t* row_words;   // [mask_blocks(hidden), rows]: the mask transposed; only for dX
+  float* dots;           // [chunks, hidden]: <W1[h], G[h]> by chunk of columns
+  float* totals;         // [hidden]: g
+  char* workers;         // [threads, worker_bytes]
+  size_t worker_bytes;
+  size_t bytes;
+
+  static BackwardScratch carve(void* workspace, const Shape& shape, int threads) {
+    Carver carver(workspace);
+    BackwardScratch scratch;
+    const int64_t chunks = (shape.input + kChunkColumns - 1) / kChunkColumns;
+    scratch.row_words = carver.take<uint64_t>(shape.input_gradient ? mask_blocks(shape.hidden) * shape.rows : 0);
+    scratch.dots = carver.take<float>(chunks * shape.hidden);
+    scratch.totals = carver.take<float>(shape.hidden);
+    // One worker's memory serves dW1 and dX in turn: the larger of the two.
+    Carver weights(nullptr), inputs(nullptr);
+    SubsetScratch::carve(weights, shape.rows, shape.hidden);
+    SubsetScratch::carve(inputs, shape.hidden, shape.input_gradient ? shape.rows : 0);
+    scratch.worker_bytes = std::max(weights.bytes(), inputs.bytes());
+    scratch.workers = carver.take<char>(threads * static_cast<int64_t>(scratch.worker_bytes));
+    scratch.bytes = carver.bytes();
+    return scratch;
+  }
+  SubsetScratch of_worker(int worker, int64_t matrix_rows, int64_t words) const {
+    Carver carver(workers + worker * worker_bytes);
+    return SubsetScratch::carve(carver, matrix_rows, words);
+  }
+};
+
+// Columns [first, first + columns) of dW1, and their part of <W1[h], G[h]>.
+template <class V, class Element>
+void weight_gradient_chunk(const BackwardArguments& a, int64_t first, int64_t columns, const SubsetScratch& scratch,
+                           float* dots) {
+  using Vector = typename V::Vector;
+  subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient, a.x.rows, columns,
+                 a.mask, a.hidden, scratch);
+  for (int64_t h = 0; h < a.hidden; ++h) {
+    const Vector outer = V::set(a.head.w2[h]);
+    Vector dot = V::set(0.0f);
+    for (int64_t column = 0; column < columns; column += V::lanes) {
+      const int64_t count = columns - column;
+      const int64_t at = h * a.x.columns + first + column;
+      const Vector g = V::load(scratch.sums + (column / kSlice * a.hidden + h) * kSlice + column % kSlice);
+      dot = V::fma(g, load_partial<V>(a.head.w1 + at, count), dot);
+      store_partial<V>(a.gradient.w1 + at, V::mul(g, outer), count);
+    }
+    dots[h] = V::sum(dot);
+  }
+}
+
+// g[h] = sum over active rows of dr, by a table of the 256 sums of each eight rows.
+inline void masked_totals(const BackwardArguments& a, float* totals) {
+  std::fill_n(totals, a.hidden, 0.0f);
+  for (int64_t block = 0; block < mask_blocks(a.x.rows); ++block) {
+    float tables[8][256];
+    for (int byte = 0; byte < 8; ++byte) {
+      tables[byte][0] = 0;
+      for (int bit = 0; bit < 8; ++bit) {
+        const int64_t row = block * kMaskRows + byte * 8 + bit;
+        const float dr = row < a.x.rows ? a.reward_gradient[row] : 0.0f;
+        for (int subset = 0; subset < 1 << bit; ++subset) {
+          tables[byte][subset | 1 << bit] = subset ? tables[byte][subset] + dr : dr;
+        }
+      }
+    }
+    const uint64_t* words = a.mask + block * a.hidden;
+    for (int64_t h = 0; h < a.hidden; ++h) {
+      float sum = totals[h];
+      for (int byte = 0; byte < 8; ++byte) sum += tables[byte][words[h] >> (8 * byte) & 255];
+      totals[h] = sum;
+    }
+  }
+}
+
+// bits[j] bit i <- bits[i] bit j, by exchanging ever smaller off-diagonal squares.
+inline void transpose_bits(uint64_t (&bits)[64]) {
+  uint64_t low = 0x00000000ffffffffu;
+  for (int size = 32; size; size /= 2, low ^= low << size) {
+    for (int i = 0; i < 64; i = ((i | size) + 1) & ~size) {
+      const uint64_t moved = (bits[i] >> size ^ bits[i | size]) & low;
+      bits[i] ^= moved << size;
+      bits[i | size] ^= moved;
+    }
+  }
+}
+
+// row_words[block of 64 hidden units][row], from mask[block of 64 rows][hidden unit].
+inline void transpose_mask(const BackwardArguments& a, int64_t row_block, uint64_t* row_words) {
+  const int64_t first = row_block * kMaskRows;
+  const int64_t rows = std::min(kMaskRows, a.x.rows - first);
+  for (int64_t h = 0; h < a.hidden; h += 64) {
+    uint64_t bits[64] = {};
+    std::copy_n(a.mask + row_block * a.hidden + h, std::min<int64_t>(64, a.hidden - h), bits);
+    transpose_bits(bits);
+    std::copy_n(bits, rows, row_words + h / 64 * a.x.rows + first);
+  }
+}
+
+// Columns [first, first + columns) of dX.
+template <class V>
+void input_gradient_chunk(const BackwardArguments& a, int64_t first, int64_t columns, const uint64_t* row_words,
+                          const SubsetScratch& scratch) {
+  subset_sums<V>(a.head.w1 + first, a.x.columns, a.head.w2, a.hidden, columns, row_words, a.x.rows, scratch);
+  for (int64_t row = 0; row < a.x.rows; ++row) {
+    const typename V::Vector dr = V::set(a.reward_gradient[row]);
+    float* gradient = a.input_gradient + row * a.input_gradient_stride + first;
+    for (int64_t column = 0; column < columns; column += V::lanes) {
+      const float* sum = scratch.sums + (column / kSlice * a.x.rows + row) * kSlice + column % kSlice;
+      store_partial<V>(gradient + column, V::mul(dr, V::load(sum)), columns - column);
+    }
+  }
+}
+
+template <class V>
+void mlp_backward(const BackwardArguments& a, const Executor& executor, void* workspace) {
+  const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, a.input_gradient != nullptr};
+  const BackwardScratch scratch = BackwardScratch::carve(workspace, shape, executor.threads);
+  const int64_t chunks = (a.x.columns + kChunkColumns - 1) / kChunkColumns;
+  const auto columns_of = [&](int64_t chunk) {
+    return std::min(kChunkColumns, a.x.columns - chunk * kChunkColumns);
+  };
+  with_element(a.x.dtype, [&](auto* element) {
+    using Element = std::remove_cvref_t<decltype(*element)>;
+    // The last task is the bias's.
+    executor.for_each(chunks + 1, [&](int64_t task, int worker) {
+      if (task == chunks) return masked_totals(a, scratch.totals);
+      weight_gradient_chunk<V, Element>(a, task * kChunkColumns, columns_of(task),
+                                        scratch.of_worker(worker, a.x.rows, a.hidden),
+                                        scratch.dots + task * a.hidden);
+    });
+  });
+  for (int64_t h = 0; h < a.hidden; ++h) {
+    float inner = a.head.b1[h] * scratch.totals[h];
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) inner += scratch.dots[chunk * a.hidden + h];
+    a.gradient.b1[h] = a.head.w2[h] * scratch.totals[h];
+    a.gradient.w2[h] = inner;
+  }
+  float total = 0;
+  for (int64_t row = 0; row < a.x.rows; ++row) total += a.reward_gradient[row];
+  a.gradient.b2[0] = total;
+  if (!a.input_gradient) return;
+  executor.for_each(mask_blocks(a.x.rows),
+                    [&](int64_t task, int) { transpose_mask(a, task, scratch.row_words); });
+  executor.for_each(chunks, [&](int64_t task, int worker) {
+    input_gradient_chunk<V>(a, task * kChunkColumns, columns_of(task), scratch.row_words,
+                            scratch.of_worker(worker, a.hidden, a.x.rows));
+  });
+}
+
+}  // namespace
+}  // namespace rewardhead::kernels

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+//   sums[i, :] = sum over j with bit j of mask word i set of scale[j] * matrix[j, :]
+//
+// The product of a bit matrix with a real one, without multiplying: the rows j are taken in groups of kGroup, all
+// 2^kGroup sums of a group's subsets are tabulated, and every i then costs one vector addition a group, indexed by
+// kGroup bits of its word ("Method of the Four Russians": Arlazarov, Dinic, Kronrod, Faradzev, Soviet Math. Doklady
+// 11, 1970). One addition does the work of kGroup multiply-adds, at any density of the mask.
+//
+// Columns go in slices of kSlice floats, so that a table entry is one cache line. The 16 tables of a 64-bit word take
+// 16 KB and stay in L1 beside the sums; four words at a time keep enough independent additions in flight. Per slice
+// and word: 16 lookups of kSlice floats, bound by two L1 loads a cycle (half of that for 512-bit loads on Zen 4).
+// Building the tables costs 16 additions and stores for each group of 4 rows, shared by all i.
+//
+// The order is fixed by the shapes: ascending within a group (tree of the table), groups ascending, words ascending.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+
+#include "kernels/cpu/partial.h"
+#include "kernels/workspace.h"
+
+namespace rewardhead::kernels {
+namespace {
+
+constexpr int kGroup = 4;
+constexpr int kEntries = 1 << kGroup;
+constexpr int kGroups = 64 / kGroup;  // of one mask word
+constexpr int kSlice = 16;            // floats
+constexpr int kSlices = 4;            // of one chunk of columns: four cache lines read together
+constexpr int64_t kChunkColumns = kSlice * kSlices;
+constexpr int kEntryShift = 6;  // log2 of an entry's bytes
+static_assert(kSlice * sizeof(float) == 1 << kEntryShift);
+
+struct SubsetScratch {
+  float* scaled;  // [kSlices, padded rows of the matrix, kSlice]
+  float* tables;  // [kGroups, kEntries, kSlice]
+  float* sums;    // [kSlices, words, kSlice]: the result
+
+  static SubsetScratch carve(Carver& carver, int64_t matrix_rows, int64_t words) {
+    SubsetScratch scratch;
+    scratch.scaled = carver.take<float>(mask_blocks(matrix_rows) * kMaskRows * kChunkColumns);
+    scratch.tables = carver.take<float>(kGroups * kEntries * kSlice);
+    scratch.sums = carver.take<float>(words * kChunkColumns);
+    return scratch;
+  }
+};
+
+// scaled[slice][row][:] = scale[row] * matrix[row, :]; columns and rows beyond the matrix are zero.
+template <class V, class Element>
+void scale_rows(const Element* matrix, int64_t stride, const float* scale, int64_t rows, int64_t columns,
+                float* scaled) {
+  const int64_t padded = mask_blocks(rows) * kMaskRows;
+  for (int64_t row = 0; row < padded; ++row) {
+    const typename V::Vector factor = V::set(row < rows ? scale[row] : 0.0f);
+    for (int64_t column = 0; column < kChunkColumns; column += V::lanes) {
+      float* to = scaled + (column / kSlice * padded + row) * kSlice + column % kSlice;
+      const bool inside = row < rows && column < columns;
+      V::store(to, inside ? V::mul(factor, load_partial<V>(matrix + row * stride + column, columns - column))
+                          : V::set(0.0f));
+    }
+  }
+}
+
+// tables[group][subset][:] = sum of the group's rows in the subset, for 64 rows.
+template <class V>
+void build_tables(const float* rows, float* tables) {
+  using Vector = typename V::Vector;
+  for (int group = 0; group < kGroups; ++group) {
+    for (int lane = 0; lane < kSlice; lane += V::lanes) {
+      const float* from = rows + group * kGroup * kSlice + lane;
+      float* table = tables + group * kEntries * kSlice + lane;
+      Vector entries[kEntries];
+      entries[0] = V::set(0.0f);
+      V::store(table, entries[0]);
+      for (int bit = 0; bit < kGroup; ++bit) {
+        const Vector row = V::load(from + bit * kSlice);
+        for (int subset = 0; subset < 1 << bit; ++subset) {
+          const int with = subset | 1 << bit;
+          entries[with] = subset ? V::add(entries[subset], row) : row;
+          V::store(table + with * kSlice, entries[with]);
+        }
+      }
+    }
+  }
+}
+
+// sums[i][:] += the entries that words[i] names, for `count` words side by side.
+template <class V, int count>
+void look_up(const float* tables, const uint64_t* words, float* sums) {
+  constexpr int vectors = kSlice / V::lanes;
+  typename V::Vector sum[count][vectors];
+  uint64_t rotated[count];  // the group's bits lie where they are the entry's byte offset
+  for (int i = 0; i < count; ++i) {
+    rotated[i] = std::rotl(words[i], kEntryShift);
+    for (int v = 0; v < vectors; ++v) sum[i][v] = V::load(sums + i * kSlice + v * V::lanes);
+  }
+  const char* table = reinterpret_cast<const char*>(tables);
+  for (int group = 0; group < kGroups; ++group, table += kEntries << kEntryShift) {
+    for (int i = 0; i < count; ++i) {
+      const float* entry = reinterpret_cast<const float*>(table + (rotated[i] & (kEntries - 1) << kEntryShift));
+      rotated[i] = std::rotr(rotated[i], kGroup);
+      for (int v = 0; v < vectors; ++v) sum[i][v] = V::add(sum[i][v], V::load(entry + v * V::lanes));
+    }
+  }
+  for (int i = 0; i < count; ++i) {
+    for (int v = 0; v < vectors; ++v) V::store(sums + i * kSlice + v * V::lanes, sum[i][v]);
+  }
+}
+
+// One chunk of at most kChunkColumns columns. words [mask_blocks(rows), count]; scratch.sums [slice][count][kSlice].
+template <class V, class Element>
+void subset_sums(const Element* matrix, int64_t stride, const float* scale, int64_t rows, int64_t columns,
+                 const uint64_t* words, int64_t count, const SubsetScratch& scratch) {
+  const int64_t blocks = mask_blocks(rows);
+  scale_rows<V>(matrix, stride, scale, rows, columns, scratch.scaled);
+  for (int64_t slice = 0; slice * kSlice < columns; ++slice) {
+    float* sums = scratch.sums + slice * count * kSlice;
+    std::fill_n(sums, count * kSlice, 0.0f);
+    for (int64_t block = 0; block < blocks; ++block) {
+      build_tables<V>(scratch.scaled + (slice * blocks + block) * kMaskRows * kSlice, scratch.tables);
+      const uint64_t* word = words + block * count;
+      int64_t i = 0;
+      for (; i + 4 <= count; i += 4) look_up<V, 4>(scratch.tables, word + i, sums + i * kSlice);
+      for (; i < count; ++i) look_up<V, 1>(scratch.tables, word + i, sums + i * kSlice);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rewardhead::kernels
