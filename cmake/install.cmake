@@ -2,7 +2,7 @@
 # The library, its headers, the program where it is built, and what find_package and pkg-config need to find them.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS rewardhead EXPORT rewardheadTargets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS rewardhead EXPORT rewardheadTargets)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/host/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/rewardhead)
 if(TARGET rewardhead_cli)

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <random>
+#include <rewardhead/rewardhead.hpp>
+
+int main() {
+  const std::vector<float> x = {0, 1, 1, 0, 1, 1, 0, 0};                // embeddings of four responses, [4, 2]
+  const std::vector<int32_t> chosen = {1, 2, 2}, rejected = {0, 0, 3};  // 1 was preferred to 0, 2 to 0, 2 to 3
+  rewardhead::Context context;                                          // instruction set and threads
+  rewardhead::Plan plan(context, {.rows = 4, .input_dim = 2, .hidden_dim = 16, .max_pairs = 3});
+  rewardhead::Workspace workspace(plan);
+  rewardhead::Head head(2, 16);
+  std::mt19937 bits(0);
+  for (float& value : head.values()) value = std::normal_distribution<float>(0, 0.3f)(bits);
+  rewardhead::TrainingState state(head, 4);
+  for (int step = 1; step <= 200; ++step) {
+    const float loss = plan.train_step(rewardhead::matrix(x, 4), {chosen, rejected}, {}, head, state, workspace);
+    if (step % 50 == 0) std::printf("step %d, loss %.4f\n", step, loss);
+  }
+  plan.forward(rewardhead::matrix(x, 4), head, state.rewards, workspace);
+  for (const float reward : state.rewards) std::printf("reward %.3f\n", reward);
+  return state.rewards[1] > state.rewards[0] && state.rewards[2] > state.rewards[3] ? 0 : 1;
+}
