@@ -55,12 +55,17 @@ class ThreadPool {
   void run(const Job& job);
   void stop();
 
+  // One word holds the number of the job (upper half), whether it may still be joined (kOpen), and how many workers
+  // have joined. A worker that wakes too late finds the job closed, and nobody has waited for it.
+  static constexpr uint64_t kOpen = uint64_t{1} << 31;
+  static constexpr uint64_t kJoined = kOpen - 1;
+  static uint32_t number(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+
   std::vector<std::thread> workers_;
   std::atomic<bool> lent_{false};
   Job job_{};
-  alignas(64) std::atomic<uint64_t> round_{0};  // one more for every job
-  alignas(64) std::atomic<int64_t> next_{0};    // the next task to be taken
-  alignas(64) std::atomic<int> busy_{0};        // workers that have not finished the job
+  alignas(64) std::atomic<uint64_t> state_{0};
+  alignas(64) std::atomic<int64_t> next_{0};  // the next task to be taken
   std::atomic<bool> stopping_{false};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
