@@ -15,18 +15,19 @@ find_package(Threads REQUIRED)
 
 if(REWARDHEAD_TOOLS)
   rewardhead_find(CLI11 libcli11-dev REWARDHEAD_TOOLS 2.1)
-  rewardhead_find(nlohmann_json nlohmann-json3-dev REWARDHEAD_TOOLS 3.9)
+  rewardhead_find(nlohmann_json nlohmann-json3-dev REWARDHEAD_TOOLS 3.10)
   rewardhead_find(tomlplusplus libtomlplusplus-dev REWARDHEAD_TOOLS 3.0)
   # libcsv comes without a package file.
-  find_path(LIBCSV_INCLUDE_DIR csv.h)
-  find_library(LIBCSV_LIBRARY csv)
-  if(NOT LIBCSV_INCLUDE_DIR OR NOT LIBCSV_LIBRARY)
+  find_path(CSV_INCLUDE_DIR csv.h)
+  find_library(CSV_LIBRARY csv)
+  mark_as_advanced(CSV_INCLUDE_DIR CSV_LIBRARY)
+  if(NOT CSV_INCLUDE_DIR OR NOT CSV_LIBRARY)
     message(FATAL_ERROR "rewardhead: libcsv was not found. On Debian: apt-get install libcsv-dev. "
                         "It is not needed with -DREWARDHEAD_TOOLS=OFF.")
   endif()
   add_library(rewardhead_libcsv UNKNOWN IMPORTED)
-  set_target_properties(rewardhead_libcsv PROPERTIES IMPORTED_LOCATION ${LIBCSV_LIBRARY}
-                                                     INTERFACE_INCLUDE_DIRECTORIES ${LIBCSV_INCLUDE_DIR})
+  set_target_properties(rewardhead_libcsv PROPERTIES IMPORTED_LOCATION ${CSV_LIBRARY}
+                                                     INTERFACE_INCLUDE_DIRECTORIES ${CSV_INCLUDE_DIR})
 endif()
 if(REWARDHEAD_TESTS)
   rewardhead_find(GTest libgtest-dev REWARDHEAD_TESTS)

@@ -3,15 +3,22 @@
 
 #include "host/runtime/error.h"
 
+#if REWARDHEAD_X86
+#include <cpuid.h>
+#endif
+
 namespace rewardhead::runtime {
 namespace {
 
 bool always() { return true; }
 
 #if REWARDHEAD_X86
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+// Clang 14's __builtin_cpu_supports does not know F16C.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
 }
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
