@@ -13,10 +13,8 @@ int main() {
   std::mt19937 bits(0);
   for (float& value : head.values()) value = std::normal_distribution<float>(0, 0.3f)(bits);
   rewardhead::TrainingState state(head, 4);
-  for (int step = 1; step <= 200; ++step) {
-    const float loss = plan.train_step(rewardhead::matrix(x, 4), {chosen, rejected}, {}, head, state, workspace);
-    if (step % 50 == 0) std::printf("step %d, loss %.4f\n", step, loss);
-  }
+  for (int step = 0; step < 200; ++step)
+    plan.train_step(rewardhead::matrix(x, 4), {chosen, rejected}, {}, head, state, workspace);  // AdamW at 1e-3
   plan.forward(rewardhead::matrix(x, 4), head, state.rewards, workspace);
   for (const float reward : state.rewards) std::printf("reward %.3f\n", reward);
   return state.rewards[1] > state.rewards[0] && state.rewards[2] > state.rewards[3] ? 0 : 1;
