@@ -22,9 +22,10 @@ struct Executor {
 
   template <class Body>
   void for_each(int64_t tasks, const Body& body) const {
-    run(self, tasks, [](const void* context, int64_t index, int worker) {
-      (*static_cast<const Body*>(context))(index, worker);
-    }, &body);
+    run(
+        self, tasks,
+        [](const void* context, int64_t index, int worker) { (*static_cast<const Body*>(context))(index, worker); },
+        &body);
   }
 };
 
@@ -63,10 +64,10 @@ struct BackwardArguments {
   Matrix x;
   int64_t hidden;
   HeadTensors<const float> head;
-  const uint64_t* mask;         // as the forward wrote it
-  const float* reward_gradient; // [rows]
+  const uint64_t* mask;          // as the forward wrote it
+  const float* reward_gradient;  // [rows]
   HeadTensors<float> gradient;
-  float* input_gradient;        // [rows, input] with its own stride, or null
+  float* input_gradient;  // [rows, input] with its own stride, or null
   int64_t input_gradient_stride;
 };
 

@@ -143,9 +143,8 @@ rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* 
 }
 rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
                        double normalizer, float* loss, float* reward_gradient, rh_workspace workspace) {
-  return guarded([&] {
-    runtime::pair_loss(checked(plan), rewards, rows, pairs, normalizer, loss, reward_gradient, workspace);
-  });
+  return guarded(
+      [&] { runtime::pair_loss(checked(plan), rewards, rows, pairs, normalizer, loss, reward_gradient, workspace); });
 }
 rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
                       const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,

@@ -9,10 +9,10 @@ using rewardhead::runtime::ApiError;
 using rewardhead::runtime::Implementation;
 
 rh_context::rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads)
-    : implementation((device == RH_DEVICE_CUDA
-                          ? throw ApiError(RH_UNSUPPORTED,
-                                           "device is cuda, but this build has no CUDA kernels; use cpu or auto")
-                          : rewardhead::runtime::choose_implementation(isa, isa_origin))),
+    : implementation(
+          (device == RH_DEVICE_CUDA
+               ? throw ApiError(RH_UNSUPPORTED, "device is cuda, but this build has no CUDA kernels; use cpu or auto")
+               : rewardhead::runtime::choose_implementation(isa, isa_origin))),
       pool(threads) {
   for (const char* operation : rewardhead::runtime::kOperations) {
     bool passed = false;

@@ -36,11 +36,11 @@ std::string joined_names() {
 const std::vector<Implementation>& implementations() {
   static const std::vector<Implementation> list = {
 #if REWARDHEAD_X86
-      {"avx512", "AVX-512 F, BW, DQ, VL, AVX2, FMA, F16C", has_avx512, kernels::avx512_table},
-      {"avx2", "AVX2, FMA, F16C", has_avx2, kernels::avx2_table},
+    {"avx512", "AVX-512 F, BW, DQ, VL, AVX2, FMA, F16C", has_avx512, kernels::avx512_table},
+    {"avx2", "AVX2, FMA, F16C", has_avx2, kernels::avx2_table},
 #endif
-      {"portable", "nothing", always, kernels::portable_table},
-      {"reference", "nothing", always, kernels::reference_table},
+    {"portable", "nothing", always, kernels::portable_table},
+    {"reference", "nothing", always, kernels::reference_table},
   };
   return list;
 }

@@ -11,7 +11,7 @@ namespace rewardhead::runtime {
 // One row of the dispatch list: what an implementation needs, and whether this machine has it.
 struct Implementation {
   const char* name;
-  const char* needs;      // of the processor, in words
+  const char* needs;  // of the processor, in words
   bool (*usable)();
   const kernels::KernelTable& (*table)();
 };

@@ -134,7 +134,9 @@ void check_values(const char* name, const float* values, int64_t count, float lo
   for (int64_t i = 0; i < count; ++i) {
     if (values[i] >= low && values[i] <= high) continue;  // NaN fails both
     refuse(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) + "; expected " +
-           (high == 1 ? "0 to 1" : low == 0 ? "a finite number that is not negative" : "a finite number"));
+           (high == 1  ? "0 to 1"
+            : low == 0 ? "a finite number that is not negative"
+                       : "a finite number"));
   }
 }
 
@@ -253,10 +255,10 @@ struct Execution {
       if (o.clip_norm > 0 && !(norm + 1e-6 <= o.clip_norm)) scale = o.clip_norm / (norm + 1e-6);
     }
     for (const auto& part : parts) {
-      table.adamw({part.count, parameters.*part.tensor, gradients.*part.tensor, first_moments.*part.tensor,
-                   second_moments.*part.tensor, o.learning_rate, o.beta1, o.beta2, o.epsilon, o.weight_decay, scale,
-                   o.step},
-                  executor);
+      table.adamw(
+          {part.count, parameters.*part.tensor, gradients.*part.tensor, first_moments.*part.tensor,
+           second_moments.*part.tensor, o.learning_rate, o.beta1, o.beta2, o.epsilon, o.weight_decay, scale, o.step},
+          executor);
     }
   }
 
@@ -323,8 +325,7 @@ void adamw(const rh_plan& plan, const rh_adamw_options* options, const rh_tensor
   check_tensors(plan, "second_moments", second_moments);
   if (gradient_norm) check_pointer("gradient_norm", gradient_norm);
   check_workspace(plan, workspace);
-  Execution(plan, workspace)
-      .adamw(*options, *parameters, *gradients, *first_moments, *second_moments, gradient_norm);
+  Execution(plan, workspace).adamw(*options, *parameters, *gradients, *first_moments, *second_moments, gradient_norm);
 }
 
 void train_step(const rh_plan& plan, const rh_train_arguments* arguments, rh_workspace workspace) {

@@ -16,7 +16,7 @@
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int64_t kAdamwChunk = 1 << 14;   // elements of one task
+constexpr int64_t kAdamwChunk = 1 << 14;    // elements of one task
 constexpr int64_t kSquaresChunk = 1 << 12;  // elements summed in fp32 lanes before fp64 takes over
 
 template <class V>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/simd/avx512.h"
+
 #include "kernels/cpu/table.h"
 
 namespace rewardhead::kernels {

@@ -20,10 +20,10 @@ namespace rewardhead::kernels {
 namespace {
 
 struct BackwardScratch {
-  uint64_t* row_words;   // [mask_blocks(hidden), rows]: the mask transposed; only for dX
-  float* dots;           // [chunks, hidden]: <W1[h], G[h]> by chunk of columns
-  float* totals;         // [hidden]: g
-  char* workers;         // [threads, worker_bytes]
+  uint64_t* row_words;  // [mask_blocks(hidden), rows]: the mask transposed; only for dX
+  float* dots;          // [chunks, hidden]: <W1[h], G[h]> by chunk of columns
+  float* totals;        // [hidden]: g
+  char* workers;        // [threads, worker_bytes]
   size_t worker_bytes;
   size_t bytes;
 
@@ -138,17 +138,14 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, a.input_gradient != nullptr};
   const BackwardScratch scratch = BackwardScratch::carve(workspace, shape, executor.threads);
   const int64_t chunks = (a.x.columns + kChunkColumns - 1) / kChunkColumns;
-  const auto columns_of = [&](int64_t chunk) {
-    return std::min(kChunkColumns, a.x.columns - chunk * kChunkColumns);
-  };
+  const auto columns_of = [&](int64_t chunk) { return std::min(kChunkColumns, a.x.columns - chunk * kChunkColumns); };
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     // The last task is the bias's.
     executor.for_each(chunks + 1, [&](int64_t task, int worker) {
       if (task == chunks) return masked_totals(a, scratch.totals);
       weight_gradient_chunk<V, Element>(a, task * kChunkColumns, columns_of(task),
-                                        scratch.of_worker(worker, a.x.rows, a.hidden),
-                                        scratch.dots + task * a.hidden);
+                                        scratch.of_worker(worker, a.x.rows, a.hidden), scratch.dots + task * a.hidden);
     });
   });
   for (int64_t h = 0; h < a.hidden; ++h) {
@@ -161,8 +158,7 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   for (int64_t row = 0; row < a.x.rows; ++row) total += a.reward_gradient[row];
   a.gradient.b2[0] = total;
   if (!a.input_gradient) return;
-  executor.for_each(mask_blocks(a.x.rows),
-                    [&](int64_t task, int) { transpose_mask(a, task, scratch.row_words); });
+  executor.for_each(mask_blocks(a.x.rows), [&](int64_t task, int) { transpose_mask(a, task, scratch.row_words); });
   executor.for_each(chunks, [&](int64_t task, int worker) {
     input_gradient_chunk<V>(a, task * kChunkColumns, columns_of(task), scratch.row_words,
                             scratch.of_worker(worker, a.hidden, a.x.rows));

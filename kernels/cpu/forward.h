@@ -83,11 +83,14 @@ using ForwardTile = void (*)(const float*, const float*, const float*, const flo
 template <class V>
 constexpr auto forward_tiles() {
   return []<int... vectors>(std::integer_sequence<int, vectors...>) {
-    return std::array{[]<int... units>(auto count, std::integer_sequence<int, units...>) {
-      return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, count>...};
-    }(std::integral_constant<int, vectors + 1>{}, std::make_integer_sequence<int, V::tile_hidden>{})...};
-  }(std::make_integer_sequence<int, V::tile_vectors>{});
-}
+    return std::array{[]<int... units>(auto count, std::integer_sequence<int, units...>){
+        return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, count>...};
+  }
+  (std::integral_constant<int, vectors + 1>{}, std::make_integer_sequence<int, V::tile_hidden>{})...
+};
+}  // namespace
+(std::make_integer_sequence<int, V::tile_vectors>{});
+}  // namespace rewardhead::kernels
 
 struct ForwardScratch {
   float* chunk_rewards;  // [chunks, padded rows]

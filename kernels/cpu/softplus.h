@@ -80,8 +80,8 @@ Logistic<V> logistic(typename V::Vector x) {
   const Vector large = V::sub(V::div(one, sum), V::div(lost, sum));
   const Vector quotient = V::div(e, sum);
   const Vector small = V::sub(quotient, V::mul(quotient, lost));
-  return {V::add(V::max(zero, x), tail), V::add(V::max(zero, minus), tail),
-          V::select_greater(zero, x, small, large), V::select_greater(zero, x, large, small)};
+  return {V::add(V::max(zero, x), tail), V::add(V::max(zero, minus), tail), V::select_greater(zero, x, small, large),
+          V::select_greater(zero, x, large, small)};
 }
 
 }  // namespace
