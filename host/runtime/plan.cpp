@@ -90,11 +90,13 @@ void check_workspace(const rh_plan& plan, rh_workspace workspace) {
   }
 }
 
-// A pointer that C callers may get wrong: null, or off its element's alignment.
+// A pointer that C callers may get wrong: null, or off its element's alignment. No string is made unless it is.
 template <class T>
-void check_pointer(const std::string& name, const T* pointer) {
-  if (!pointer) refuse(name + " is NULL");
-  if (reinterpret_cast<uintptr_t>(pointer) % alignof(T)) refuse(name + " is not aligned to its element");
+void check_pointer(const char* name, const T* pointer, const char* member = "") {
+  if (!pointer) refuse(std::string(name) + member + " is NULL");
+  if (reinterpret_cast<uintptr_t>(pointer) % alignof(T)) {
+    refuse(std::string(name) + member + " is not aligned to its element");
+  }
 }
 
 void check_rows(const rh_plan& plan, const char* name, int64_t rows) {
@@ -114,18 +116,17 @@ void check_matrix(const rh_plan& plan, const rh_matrix* x) {
 }
 
 void check_tensors(const rh_plan& plan, const char* name, const rh_tensors* tensors) {
-  const std::string prefix(name);
-  if (!tensors) refuse(prefix + " is NULL");
-  check_pointer(prefix + "->w1", tensors->w1);
+  if (!tensors) refuse(std::string(name) + " is NULL");
+  check_pointer(name, tensors->w1, "->w1");
   if (plan.shape.hidden == 0) {
     if (tensors->b1 || tensors->w2 || tensors->b2) {
-      refuse(prefix + " has b1, w2 or b2; a linear head (hidden_dim 0) has w1 only, the others must be NULL");
+      refuse(std::string(name) + " has b1, w2 or b2; a linear head (hidden_dim 0) has w1 only, the others are NULL");
     }
     return;
   }
-  check_pointer(prefix + "->b1", tensors->b1);
-  check_pointer(prefix + "->w2", tensors->w2);
-  check_pointer(prefix + "->b2", tensors->b2);
+  check_pointer(name, tensors->b1, "->b1");
+  check_pointer(name, tensors->w2, "->w2");
+  check_pointer(name, tensors->b2, "->b2");
 }
 
 void check_values(const char* name, const float* values, int64_t count, float low, float high) {
