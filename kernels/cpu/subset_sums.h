@@ -63,11 +63,11 @@ void scale_rows(const Element* matrix, int64_t stride, const float* scale, int64
   }
 }
 
-// tables[group][subset][:] = sum of the group's rows in the subset, for 64 rows.
+// tables[group][subset][:] = sum of the group's rows in the subset.
 template <class V>
-void build_tables(const float* rows, float* tables) {
+void build_tables(const float* rows, int groups, float* tables) {
   using Vector = typename V::Vector;
-  for (int group = 0; group < kGroups; ++group) {
+  for (int group = 0; group < groups; ++group) {
     for (int lane = 0; lane < kSlice; lane += V::lanes) {
       const float* from = rows + group * kGroup * kSlice + lane;
       float* table = tables + group * kEntries * kSlice + lane;
@@ -88,7 +88,7 @@ void build_tables(const float* rows, float* tables) {
 
 // sums[i][:] += the entries that words[i] names, for `count` words side by side.
 template <class V, int count>
-void look_up(const float* tables, const uint64_t* words, float* sums) {
+void look_up(const float* tables, int groups, const uint64_t* words, float* sums) {
   constexpr int vectors = kSlice / V::lanes;
   typename V::Vector sum[count][vectors];
   uint64_t rotated[count];  // the group's bits lie where they are the entry's byte offset
@@ -97,7 +97,7 @@ void look_up(const float* tables, const uint64_t* words, float* sums) {
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::load(sums + i * kSlice + v * V::lanes);
   }
   const char* table = reinterpret_cast<const char*>(tables);
-  for (int group = 0; group < kGroups; ++group, table += kEntries << kEntryShift) {
+  for (int group = 0; group < groups; ++group, table += kEntries << kEntryShift) {
     for (int i = 0; i < count; ++i) {
       const float* entry = reinterpret_cast<const float*>(table + (rotated[i] & (kEntries - 1) << kEntryShift));
       rotated[i] = std::rotr(rotated[i], kGroup);
@@ -119,11 +119,13 @@ void subset_sums(const Element* matrix, int64_t stride, const float* scale, int6
     float* sums = scratch.sums + slice * count * kSlice;
     std::fill_n(sums, count * kSlice, 0.0f);
     for (int64_t block = 0; block < blocks; ++block) {
-      build_tables<V>(scratch.scaled + (slice * blocks + block) * kMaskRows * kSlice, scratch.tables);
+      const int64_t present = std::min(kMaskRows, rows - block * kMaskRows);
+      const int groups = static_cast<int>((present + kGroup - 1) / kGroup);
+      build_tables<V>(scratch.scaled + (slice * blocks + block) * kMaskRows * kSlice, groups, scratch.tables);
       const uint64_t* word = words + block * count;
       int64_t i = 0;
-      for (; i + 4 <= count; i += 4) look_up<V, 4>(scratch.tables, word + i, sums + i * kSlice);
-      for (; i < count; ++i) look_up<V, 1>(scratch.tables, word + i, sums + i * kSlice);
+      for (; i + 4 <= count; i += 4) look_up<V, 4>(scratch.tables, groups, word + i, sums + i * kSlice);
+      for (; i < count; ++i) look_up<V, 1>(scratch.tables, groups, word + i, sums + i * kSlice);
     }
   }
 }
