@@ -22,7 +22,7 @@ struct TensorFile {
 
 // F32, F16 and BF16 are widened to fp32; other types, and anything malformed, throw InputError naming file and tensor.
 TensorFile read_safetensors(const std::filesystem::path& file);
-// Writes F32 beside the target, syncs, and renames (atomic_file.h).
+// Names and metadata are UTF-8. Writes F32 beside the target, syncs, and renames (atomic_file.h).
 void write_safetensors(const std::filesystem::path& file, const TensorFile& contents);
 
 }  // namespace rewardhead::dataset

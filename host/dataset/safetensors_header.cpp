@@ -39,7 +39,7 @@ json parse_json(const std::filesystem::path& file, std::string_view text) {
   std::set<std::string> names;    // of tensors
   std::set<std::string> members;  // of the tensor at hand
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > 3)
+    if (depth > 3 || (depth > 1 && event == json::parse_event_t::object_start))
       throw InputError(file.string() + ": the safetensors header is nested more deeply than the format is");
     if (event == json::parse_event_t::object_start && depth == 1) members.clear();
     if (event == json::parse_event_t::key) {
@@ -150,7 +150,8 @@ SafetensorsHeader parse_safetensors_header(const std::filesystem::path& file, st
 
   SafetensorsHeader header;
   std::vector<Span> spans;
-  for (const auto& [name, value] : parse_json(file, bytes.substr(8, length)).items()) {
+  const json entries = parse_json(file, bytes.substr(8, length));
+  for (const auto& [name, value] : entries.items()) {
     if (name == "__metadata__") {
       header.metadata = parse_metadata(file, value);
       continue;

@@ -158,7 +158,8 @@ void read_csv(const std::filesystem::path& file, std::string_view text, char del
     }
     const auto fields = lines.take_row();
     if (fields) rows.add(begin, *fields);
-    open = !fields && line.find_first_not_of(" \t\r\n") != std::string_view::npos;
+    // A blank line does not begin a row, and does not end one whose quoted field goes on over it.
+    open = !fields && (open || line.find_first_not_of(" \t\r\n") != std::string_view::npos);
   });
   if (!lines.finish()) throw line_error(file, begin, "a quoted field has no end");
   if (const auto fields = lines.take_row()) rows.add(begin, *fields);
