@@ -38,9 +38,9 @@ void forward(const Element* x, int64_t stride, int64_t rows, int64_t input, int6
     for (int64_t h = 0; h < hidden; ++h) {
       double z = head.b1[h];
       for (int64_t k = 0; k < input; ++k) z += widen(features[k]) * head.w1[h * input + k];
-      if (z <= 0) continue;
-      reward += head.w2[h] * z;
-      if (mask) mask[row / kMaskRows * hidden + h] |= uint64_t{1} << (row % kMaskRows);
+      const bool active = !(z <= 0);
+      reward += head.w2[h] * (active ? z : 0);  // also where inactive: a NaN in w2 is not hidden
+      if (mask && active) mask[row / kMaskRows * hidden + h] |= uint64_t{1} << (row % kMaskRows);
     }
     if (hidden == 0) {
       for (int64_t k = 0; k < input; ++k) reward += widen(features[k]) * head.w1[k];
