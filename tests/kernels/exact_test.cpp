@@ -4,6 +4,9 @@
 // every pair of (rows, input), (rows, hidden) and (input, hidden) from lists around one and two tiles, the leading
 // dimensions and the threads go round with them, and all buffers end at an inaccessible page (testing.h), at whatever
 // alignment of their element that makes.
+#include <cmath>
+#include <limits>
+
 #include "tests/kernels/problem.h"
 
 namespace rewardhead::kernels::testing {
@@ -17,23 +20,36 @@ static_assert(std::size(kInput) == kCount && std::size(kHidden) == kCount);
 constexpr int64_t kGaps[] = {0, 1, 3, 8};
 constexpr int kThreads[] = {1, 2, 3, 7};
 
-// X, W1, w2, dr within -2..2, b1 and b2 within -3..3; two columns in three of W1 and every fifth row of X are 0, and
-// so is every third b1: z = 0 occurs at one place in ten.
-Problem integer_problem(const Sizes& sizes, Random& random) {
+// X, parameters and dr within -2..2; two in three of W1 and of b1 and every fifth row of X are 0:
+// z = 0 occurs at one place in ten. `scale` multiplies what is linear in the inputs.
+Problem integer_problem(const Sizes& sizes, Random& random, double scale = 1) {
   Problem p(sizes);
-  p.fill([&](int64_t row, int64_t) { return row % 5 == 2 ? 0.0 : static_cast<double>(draw(random, -2, 2)); },
+  p.fill([&](int64_t row, int64_t) { return row % 5 == 2 ? 0 : scale * static_cast<double>(draw(random, -2, 2)); },
          [&] { return static_cast<double>(draw(random, -2, 2)); });
   for (float& w : p.head.w1) w = draw(random, 0, 2) ? 0.0f : w;
-  for (int64_t h = 0; h < sizes.hidden; h += 3) p.head.b1[h] = 0;
+  for (float& b : p.head.b1) b = draw(random, 0, 2) ? b * static_cast<float>(scale) : 0.0f;
+  for (float& b : p.head.b2) b *= static_cast<float>(scale);
   return p;
 }
 
 template <class Actual>
 void expect_equal(const char* name, const Actual& actual, const double* expected, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    if (actual[i] == expected[i]) continue;  // a NaN differs
+    if (actual[i] == expected[i] || (std::isnan(actual[i]) && std::isnan(expected[i]))) continue;
     FAIL() << name << '[' << i << "] is " << actual[i] << "; expected " << expected[i];
   }
+}
+
+// The definitions of IEEE 754 binary16 and of bfloat16, by their fields.
+double stored_value(Dtype dtype, uint16_t bits) {
+  const int fraction_bits = dtype == Dtype::f16 ? 10 : 7;
+  const int bias = dtype == Dtype::f16 ? 15 : 127;
+  const int exponent = (bits & 0x7fff) >> fraction_bits;
+  const int fraction = bits & ((1 << fraction_bits) - 1);
+  const double sign = bits & 0x8000 ? -1 : 1;
+  if (exponent == 2 * bias + 1) return fraction ? std::nan("") : sign * std::numeric_limits<double>::infinity();
+  const double significand = fraction + (exponent ? 1 << fraction_bits : 0);
+  return sign * std::ldexp(significand, std::max(exponent, 1) - bias - fraction_bits);
 }
 
 void expect_exact(const KernelTable& table, const Problem& p, const Executor& executor) {
@@ -103,6 +119,89 @@ TEST_P(Exact, Large) {
   }
 }
 
+// The same at both ends of the exponents: nothing is flushed to zero, nothing overflows early.
+TEST_P(Exact, SubnormalAndHuge) {
+  const double largest[] = {0x1p100, 0x1p14, 0x1p100};
+  const double smallest[] = {0x1p-149, 0x1p-24, 0x1p-133};
+  Random random(5);
+  for (const double scale : {largest[static_cast<int>(GetParam())], smallest[static_cast<int>(GetParam())]}) {
+    for (const Sizes& sizes : {Sizes{67, 37, 19, GetParam(), 1, 1}, Sizes{67, 77, 0, GetParam(), 1, 1}}) {
+      SCOPED_TRACE(scale);
+      TestExecutor executor(2);
+      Problem p = integer_problem(sizes, random, scale);
+      expect_exact(table(), p, executor);
+      Problem q = integer_problem(sizes, random);
+      for (float& dr : q.reward_gradient) dr *= scale > 1 ? 0x1p100f : 0x1p-149f;
+      expect_exact(table(), q, executor);
+    }
+  }
+}
+
+// One element, or all, of a row of X, of the parameters or of dr becomes NaN or infinite. The reference says what
+// must: a NaN in X or dr stays in its own row of rewards, mask and dX, and infinities act as in IEEE arithmetic.
+TEST_P(Exact, NanAndInfinity) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  Random random(6);
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity}) {
+    for (const Sizes& sizes : {Sizes{70, 37, 19, GetParam(), 1, 1}, Sizes{70, 77, 0, GetParam(), 1, 1}}) {
+      TestExecutor executor(2);
+      for (int64_t row : {0, 3, 63, 64, 69}) {
+        SCOPED_TRACE(::testing::Message() << value << " in row " << row);
+        Problem p = integer_problem(sizes, random);
+        p.set_x(row, draw(random, 0, sizes.input - 1), value);
+        expect_exact(table(), p, executor);
+        for (int64_t k = 0; k < sizes.input; ++k) p.set_x(row, k, value);
+        expect_exact(table(), p, executor);
+        Problem q = integer_problem(sizes, random);
+        q.reward_gradient[row] = value;
+        expect_exact(table(), q, executor);
+        const int64_t unit = row % std::max<int64_t>(sizes.hidden, 1);
+        for (Guarded<float>* tensor : {&q.head.w1, &q.head.b1, &q.head.w2}) {
+          if (tensor->size() <= unit) continue;
+          const float before = std::exchange((*tensor)[unit], value);
+          expect_exact(table(), q, executor);
+          (*tensor)[unit] = before;
+        }
+      }
+    }
+  }
+}
+
+// Every value of the 16-bit types, through the vector and the partial loads of both heads.
+class Storage : public Exact {};
+
+TEST_P(Storage, EveryValue) {
+  constexpr int64_t kValues = 1 << 16;
+  for (const int64_t hidden : {0, 1}) {
+    for (const int64_t input : {1, 64}) {
+      const Sizes sizes = {kValues / input, input, hidden, GetParam()};
+      Problem p(sizes);
+      // Column k counts alone in pass k.
+      for (int64_t k = 0; k < input; k += 7) {
+        for (int64_t i = 0; i < kValues; ++i) {
+          const uint16_t bits = static_cast<uint16_t>(i / input + (i % input == k ? k * (kValues / input) : 0));
+          const uint16_t stored = i % input == k ? bits : 0;
+          std::memcpy(p.x.data() + 2 * i, &stored, 2);
+        }
+        std::fill(p.head.w1.begin(), p.head.w1.end(), 0.0f);
+        p.head.w1[k] = 1;
+        std::fill(p.head.b1.begin(), p.head.b1.end(), 0.0f);
+        std::fill(p.head.w2.begin(), p.head.w2.end(), 1.0f);
+        std::fill(p.head.b2.begin(), p.head.b2.end(), 0.0f);
+        Results results(sizes);
+        TestExecutor executor(2);
+        run_forward(table(), p, results.rewards.data(), results.mask.data(), executor);
+        for (int64_t row = 0; row < sizes.rows; ++row) {
+          const double exact = stored_value(GetParam(), static_cast<uint16_t>(row + k * sizes.rows));
+          const double expected = hidden && exact <= 0 ? 0 : exact;
+          if (results.rewards[row] == expected || (std::isnan(results.rewards[row]) && std::isnan(expected))) continue;
+          FAIL() << "row " << row << " column " << k << ": " << results.rewards[row] << "; expected " << expected;
+        }
+      }
+    }
+  }
+}
+
 // That the data above does what it is for: z is 0 often, and both signs occur.
 TEST_F(KernelTest, IntegerProblemsHaveManyZeros) {
   Random random(4);
@@ -120,8 +219,9 @@ TEST_F(KernelTest, IntegerProblemsHaveManyZeros) {
   EXPECT_GT(negative, 129 * 65 / 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(, Exact, ::testing::ValuesIn(kDtypes),
-                         [](const auto& parameter) { return std::string(dtype_name(parameter.param)); });
+std::string name_of(const ::testing::TestParamInfo<Dtype>& info) { return dtype_name(info.param); }
+INSTANTIATE_TEST_SUITE_P(, Exact, ::testing::ValuesIn(kDtypes), name_of);
+INSTANTIATE_TEST_SUITE_P(, Storage, ::testing::Values(Dtype::f16, Dtype::bf16), name_of);
 
 }  // namespace
 }  // namespace rewardhead::kernels::testing
