@@ -87,9 +87,9 @@ inline void masked_totals(const BackwardArguments& a, float* totals) {
     }
     const uint64_t* words = a.mask + block * a.hidden;
     for (int64_t h = 0; h < a.hidden; ++h) {
-      float sum = totals[h];
+      float sum = 0;
       for (int byte = 0; byte < 8; ++byte) sum += tables[byte][words[h] >> (8 * byte) & 255];
-      totals[h] = sum;
+      totals[h] += sum;
     }
   }
 }
@@ -154,9 +154,9 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
     a.gradient.b1[h] = a.head.w2[h] * scratch.totals[h];
     a.gradient.w2[h] = inner;
   }
-  float total = 0;
+  double total = 0;
   for (int64_t row = 0; row < a.x.rows; ++row) total += a.reward_gradient[row];
-  a.gradient.b2[0] = total;
+  a.gradient.b2[0] = static_cast<float>(total);
   if (!a.input_gradient) return;
   executor.for_each(mask_blocks(a.x.rows), [&](int64_t task, int) { transpose_mask(a, task, scratch.row_words); });
   executor.for_each(chunks, [&](int64_t task, int worker) {

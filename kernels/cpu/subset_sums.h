@@ -13,6 +13,7 @@
 // Building the tables costs 16 additions and stores for each group of 4 rows, shared by all i.
 //
 // The order is fixed by the shapes: ascending within a group (tree of the table), groups ascending, words ascending.
+// A word's sum is finished before it joins the others: chains of 16 and of words, not of 16 times as many roundings.
 #pragma once
 
 #include <algorithm>
@@ -94,7 +95,7 @@ void look_up(const float* tables, int groups, const uint64_t* words, float* sums
   uint64_t rotated[count];  // the group's bits lie where they are the entry's byte offset
   for (int i = 0; i < count; ++i) {
     rotated[i] = std::rotl(words[i], kEntryShift);
-    for (int v = 0; v < vectors; ++v) sum[i][v] = V::load(sums + i * kSlice + v * V::lanes);
+    for (int v = 0; v < vectors; ++v) sum[i][v] = V::set(0.0f);
   }
   const char* table = reinterpret_cast<const char*>(tables);
   for (int group = 0; group < groups; ++group, table += kEntries << kEntryShift) {
@@ -105,7 +106,10 @@ void look_up(const float* tables, int groups, const uint64_t* words, float* sums
     }
   }
   for (int i = 0; i < count; ++i) {
-    for (int v = 0; v < vectors; ++v) V::store(sums + i * kSlice + v * V::lanes, sum[i][v]);
+    for (int v = 0; v < vectors; ++v) {
+      float* to = sums + i * kSlice + v * V::lanes;
+      V::store(to, V::add(V::load(to), sum[i][v]));
+    }
   }
 }
 
