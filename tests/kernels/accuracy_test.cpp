@@ -10,7 +10,9 @@
 // The backward is compared under the kernel's own mask: where z is within rounding of 0, either bit is right.
 #include <cmath>
 
+#include "tests/kernels/lcg.h"
 #include "tests/kernels/problem.h"
+#include "tests/kernels/torch_figures.h"
 
 namespace rewardhead::kernels::testing {
 namespace {
@@ -102,6 +104,35 @@ INSTANTIATE_TEST_SUITE_P(, Accuracy,
                                                               Distribution::student, Distribution::lognormal),
                                             ::testing::ValuesIn(kDtypes)),
                          name_of);
+
+// At most twice the error that PyTorch's float32 has on the same data (torch_figures.h has its origin).
+TEST_F(KernelTest, ErrorAtMostTwicePyTorch) {
+  for (const torch_figures::Errors& figure : torch_figures::kErrors) {
+    SCOPED_TRACE(::testing::Message() << "rows " << figure.rows << " input " << figure.input);
+    Problem p({figure.rows, figure.input, figure.hidden});
+    Lcg lcg(figure.seed);
+    p.fill([&](int64_t, int64_t) { return lcg(); }, lcg);
+    TestExecutor executor(2);
+    const Results results = run(table(), p, executor);
+    const Expected exact(p, nullptr, false);
+    const auto expect = [](const char* name, const auto& actual, const auto& expected, double torch) {
+      double difference = 0, norm = 0;
+      for (int64_t i = 0; i < std::ssize(expected); ++i) {
+        difference += std::pow(actual[i] - *(expected.begin() + i), 2);
+        norm += std::pow(*(expected.begin() + i), 2);
+      }
+      const double error = std::sqrt(difference / norm);
+      std::printf("%-8s %.3e, PyTorch's float32 %.3e\n", name, error, torch);
+      EXPECT_LE(error, 2 * torch) << name;
+    };
+    expect("rewards", results.rewards, exact.rewards, figure.error.rewards);
+    expect("dw1", results.gradient.w1, exact.gradient.w1, figure.error.dw1);
+    expect("dx", results.dx, exact.dx, figure.error.dx);
+    if (figure.hidden == 0) continue;
+    expect("db1", results.gradient.b1, exact.gradient.b1, figure.error.db1);
+    expect("dw2", results.gradient.w2, exact.gradient.w2, figure.error.dw2);
+  }
+}
 
 }  // namespace
 }  // namespace rewardhead::kernels::testing
