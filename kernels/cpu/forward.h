@@ -29,7 +29,7 @@ namespace rewardhead::kernels {
 namespace {
 
 constexpr int64_t kHiddenChunk = 96;  // a multiple of every tile_hidden
-// Longest chain of roundings in z. At input 4096 one chain had 3 times the error of PyTorch's fp32, these have 0.3 times.
+// Longest chain of roundings in z. At input 4096 one chain has 3 times the error of PyTorch's fp32, these 0.3 times.
 constexpr int64_t kChain = 384;
 
 // panel[k][row] for the first `vectors` vectors of rows; rows from `rows` on are zero.
