@@ -22,7 +22,7 @@ struct TrainOptions {
   rh_objective objective = RH_BRADLEY_TERRY;
   int64_t epochs = 60;
   int64_t batch_pairs = 0;  // 0, or as many as there are pairs or more: all pairs in every step, in the file's order
-  AdamwOptions optimizer;
+  AdamwOptions optimizer = {};
   Schedule schedule = Schedule::constant;
   int64_t warmup = 0;  // steps
   Init init = Init::torch;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/training/standardization.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace rewardhead::training {
@@ -18,7 +19,9 @@ Standardization Standardization::of(std::span<const float> x, int64_t rows) {
   for (size_t first = 0; first < x.size(); first += columns) {
     for (size_t j = 0; j < columns; ++j) s.deviation[j] += (x[first + j] - s.mean[j]) * (x[first + j] - s.mean[j]);
   }
-  for (double& deviation : s.deviation) deviation = deviation > 0 ? std::sqrt(deviation / n) : 1;
+  for (double& deviation : s.deviation) deviation = std::sqrt(deviation / n);
+  const double noise = kNoise * *std::max_element(s.deviation.begin(), s.deviation.end());
+  for (double& deviation : s.deviation) deviation = deviation > noise ? deviation : 1;
   return s;
 }
 

@@ -12,7 +12,12 @@ namespace rewardhead::training {
 // Features with mean 0 and variance 1: x' = (x - mean) / deviation, column by column.
 struct Standardization {
   std::vector<double> mean;       // [columns]
-  std::vector<double> deviation;  // [columns], divisor n, 0 replaced by 1
+  std::vector<double> deviation;  // [columns], divisor n; 1 for a column that counts as constant
+
+  // A column counts as constant where its deviation is at most this share of the largest one. Sentence embeddings have
+  // dead columns that hold the rounding errors of their network (1e-8 beside 0.07), or 1e-32 in place of 0, and those
+  // must not become features of variance 1.
+  static constexpr double kNoise = 0x1p-22;
 
   // Of X [rows, columns], rows >= 1, in fp64 and in the order of the rows.
   static Standardization of(std::span<const float> x, int64_t rows);

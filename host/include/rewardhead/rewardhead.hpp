@@ -49,8 +49,8 @@ inline void require_size(const char* name, size_t found, int64_t expected) {
 
 struct ContextOptions {
   rh_device device = RH_DEVICE_AUTO;
-  std::string isa;  // a name of rh_isa_name; empty: the environment's REWARDHEAD_ISA, else "auto"
-  int threads = 0;  // 0: what the affinity mask and the cgroup's CPU quota allow
+  std::string isa = {};  // a name of rh_isa_name; empty: the environment's REWARDHEAD_ISA, else "auto"
+  int threads = 0;       // 0: what the affinity mask and the cgroup's CPU quota allow
 };
 
 // Instruction set and worker threads. Must outlive its plans.
