@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/runtime/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <numeric>
+#include <random>
+
+namespace rewardhead::runtime {
+namespace {
+
+// Runs one job; every task must run once, on a worker in range that runs no other task meanwhile.
+void expect_every_task_once(ThreadPool::Loan& loan, int64_t tasks, int threads) {
+  const kernels::Executor executor = loan.executor();
+  ASSERT_EQ(executor.threads, threads);
+  std::vector<int> runs(tasks);                      // plain: the pool orders the accesses, or ThreadSanitizer tells
+  std::vector<std::atomic<bool>> occupied(threads);  // by worker
+  std::atomic<int> wrong{0};
+  executor.for_each(tasks, [&](int64_t index, int worker) {
+    if (worker < 0 || worker >= threads || occupied[worker].exchange(true)) ++wrong;
+    ++runs[index];
+    occupied[worker].store(false);
+  });
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(std::count(runs.begin(), runs.end(), 1), tasks);
+}
+
+TEST(ThreadPool, EveryTaskOnce) {
+  std::mt19937 random(81);
+  for (const int threads : {1, 2, 3, 7, 16}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.threads(), threads);
+    ThreadPool::Loan loan(pool);
+    for (int job = 0; job < 300; ++job) expect_every_task_once(loan, random() % 40, threads);
+  }
+}
+
+// Between jobs the workers fall asleep, and must wake.
+TEST(ThreadPool, WakesSleepingWorkers) {
+  ThreadPool pool(3);
+  for (int job = 0; job < 30; ++job) {
+    ThreadPool::Loan loan(pool);
+    expect_every_task_once(loan, 20, 3);
+    std::this_thread::sleep_for(std::chrono::microseconds(job % 3 * 500));
+  }
+}
+
+// That the workers take part at all: two tasks that wait for each other.
+TEST(ThreadPool, TasksRunAtTheSameTime) {
+  ThreadPool pool(2);
+  ThreadPool::Loan loan(pool);
+  std::atomic<int> arrived{0};
+  loan.executor().for_each(2, [&](int64_t, int) {
+    ++arrived;
+    while (arrived < 2) std::this_thread::yield();
+  });
+  EXPECT_EQ(arrived, 2);
+}
+
+TEST(ThreadPool, FurtherCallersWorkAlone) {
+  ThreadPool pool(4);
+  ThreadPool::Loan first(pool);
+  {
+    ThreadPool::Loan second(pool);
+    const std::thread::id caller = std::this_thread::get_id();
+    bool alone = true;
+    second.executor().for_each(
+        50, [&](int64_t, int worker) { alone = alone && worker == 0 && std::this_thread::get_id() == caller; });
+    EXPECT_TRUE(alone);
+    EXPECT_EQ(second.executor().threads, 4);
+  }
+  expect_every_task_once(first, 50, 4);
+}
+
+TEST(ThreadPool, ManyCallers) {
+  ThreadPool pool(3);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&] {
+      for (int job = 0; job < 200; ++job) {
+        ThreadPool::Loan loan(pool);
+        expect_every_task_once(loan, 12, 3);
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST(ThreadPool, StartsAndStopsQuickly) {
+  for (int i = 0; i < 100; ++i) {
+    ThreadPool pool(1 + i % 5);
+    if (i % 2) continue;  // stopped before the workers have looked for work
+    ThreadPool::Loan loan(pool);
+    expect_every_task_once(loan, 7, 1 + i % 5);
+  }
+}
+
+TEST(ThreadPool, AvailableThreadsFollowsTheAffinityMask) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  EXPECT_GE(available_threads(), 1);
+  EXPECT_LE(available_threads(), CPU_COUNT(&before));
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(available_threads(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+}  // namespace
+}  // namespace rewardhead::runtime
