@@ -13,6 +13,7 @@ int run(int argc, char** argv) {
   CLI::App program("Train, evaluate and run reward heads on preference pairs.", "rewardhead");
   program.require_subcommand(1);
   program.set_version_flag("--version", rh_version());
+  program.get_formatter()->column_width(36);
   const std::vector<Command> commands{add_train(program), add_evaluate(program), add_score(program), add_info(program)};
   try {
     program.parse(argc, argv);
