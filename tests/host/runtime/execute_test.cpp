@@ -205,9 +205,11 @@ TEST(Execute, StorageTypes) {
     const Plan plan = make_plan(context.get(), options);
     Step step(20, 5, 3, 30);
     std::vector<uint16_t> narrow(100);
+    const uint16_t* values = dtype == RH_F16 ? half : brain;
     for (int i = 0; i < 100; ++i) {
-      step.x_data[i] = static_cast<float>(i * i % 5 - 2);
-      narrow[i] = (dtype == RH_F16 ? half : brain)[i * i % 5];
+      const int index = i * i % 5;
+      step.x_data[i] = static_cast<float>(index - 2);
+      narrow[i] = values[index];
     }
     if (dtype != RH_F32) step.x.data = narrow.data();
     results.push_back(run_all(plan.get(), step, WorkspaceMemory(plan.get()).get()));
