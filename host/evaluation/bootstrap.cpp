@@ -18,10 +18,25 @@ double quantile(const std::vector<double>& sorted, double probability) {
   return std::lerp(sorted[below], sorted[above], position - static_cast<double>(below));
 }
 
+Interval normal_interval(std::span<const Cluster> clusters) {
+  constexpr double kQuantile = 1.959963984540054;  // of the standard normal distribution at 0.975
+  double hits = 0, count = 0, squares = 0;
+  for (const Cluster& cluster : clusters) {
+    hits += cluster.hits;
+    count += static_cast<double>(cluster.count);
+  }
+  const double ratio = hits / count;
+  for (const Cluster& cluster : clusters)
+    squares += std::pow(cluster.hits - ratio * static_cast<double>(cluster.count), 2);
+  const double half = kQuantile * std::sqrt(squares) / count;
+  return {ratio - half, ratio + half};
+}
+
 }  // namespace
 
 std::optional<Interval> bootstrap_interval(std::span<const Cluster> clusters) {
   if (clusters.size() < 2) return std::nullopt;
+  if (clusters.size() > kBootstrapClusters) return normal_interval(clusters);
   Random random(0, kBootstrapStream);
   std::vector<double> ratios(kBootstrapDraws);
   for (double& ratio : ratios) {

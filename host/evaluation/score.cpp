@@ -7,7 +7,7 @@
 namespace rewardhead::evaluation {
 namespace {
 
-constexpr int64_t kBlockRows = 4096;  // 12 MiB of fp32 at 768 columns: a few per thread's share of the cache
+constexpr int64_t kBlockRows = 4096;  // work for many threads; 12 MiB of fp32 at 768 columns
 
 size_t element_bytes(rh_dtype dtype) { return dtype == RH_F32 ? 4 : 2; }
 

@@ -92,6 +92,11 @@ RunFolder::RunFolder(const fs::path& folder) : folder_(folder) {
     ::close(lock_);
     throw InputError(folder.string() + ": another process is training into it");
   }
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    for (const fs::path& file : files()) {  // atomic_file.h says how half-written files are called
+      if (entry.path().string().starts_with(file.string() + ".tmp-")) fs::remove(entry.path());
+    }
+  }
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
@@ -106,7 +111,7 @@ RunFolder RunFolder::create(const fs::path& folder) {
   fs::create_directories(folder, error);
   if (error) throw InputError(folder.string() + ": cannot be made: " + error.message());
   RunFolder run(folder);
-  for (const fs::path& file : {run.config(), run.checkpoint(), run.metrics(), run.model(), run.report()}) {
+  for (const fs::path& file : run.files()) {
     if (fs::exists(file)) {
       throw InputError(folder.string() + ": holds a run already (" + file.filename().string() +
                        "); name another --out, or continue it with --resume");
@@ -119,9 +124,6 @@ RunFolder RunFolder::resume(const fs::path& folder) {
   RunFolder run(folder);
   if (!fs::exists(run.config())) {
     throw InputError(folder.string() + ": holds no run to resume (it has no config.toml)");
-  }
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(".tmp-") != std::string::npos) fs::remove(entry.path());
   }
   return run;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -9,12 +10,13 @@
 
 namespace rewardhead::training {
 
-// The folder that a run writes, locked for as long as the object lives, so that no other process trains into it.
+// The folder that a run writes, locked for as long as the object lives, so that no other process trains into it. Taking
+// it removes what a killed process left half written.
 class RunFolder {
  public:
   // Makes the folder. Throws InputError where it holds a run already, or is locked.
   static RunFolder create(const std::filesystem::path& folder);
-  // Throws InputError where it holds no run, or is locked. Removes what a killed process left half written.
+  // Throws InputError where it holds no run, or is locked.
   static RunFolder resume(const std::filesystem::path& folder);
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;
@@ -28,6 +30,7 @@ class RunFolder {
 
  private:
   explicit RunFolder(const std::filesystem::path& folder);
+  std::array<std::filesystem::path, 5> files() const { return {config(), checkpoint(), metrics(), model(), report()}; }
 
   std::filesystem::path folder_;
   int lock_;

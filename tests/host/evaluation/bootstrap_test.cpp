@@ -50,5 +50,22 @@ TEST(Bootstrap, MatchesTheNormalIntervalOfManyIndependentPairs) {
   EXPECT_NEAR(interval->high, 0.7 + half, 0.003);
 }
 
+TEST(Bootstrap, ManyClustersTakeTheLimitOfTheDraws) {
+  // Two kinds of clusters, in even numbers just below and just above the limit; the intervals shrink by 1 / sqrt(n).
+  const auto interval_of = [](size_t clusters) {
+    std::vector<Cluster> list(clusters, {1, 1});
+    for (size_t i = 0; i < clusters; i += 2) list[i] = {3, 9};
+    return *bootstrap_interval(list);
+  };
+  const Interval drawn = interval_of(kBootstrapClusters), limit = interval_of(kBootstrapClusters + 2);
+  EXPECT_NEAR(drawn.low, limit.low, 0.05 * (limit.high - limit.low));
+  EXPECT_NEAR(drawn.high, limit.high, 0.05 * (limit.high - limit.low));
+  EXPECT_NE(drawn.low, limit.low);
+  // By hand: the ratio is 4/10, each residual +-0.6, so the standard error is 0.6 sqrt(n) / (5 n).
+  const double n = static_cast<double>(kBootstrapClusters + 2);
+  EXPECT_NEAR(limit.high - 0.4, 1.959964 * 0.6 / (5 * std::sqrt(n)), 1e-8);
+  EXPECT_NEAR(0.4 - limit.low, 1.959964 * 0.6 / (5 * std::sqrt(n)), 1e-8);
+}
+
 }  // namespace
 }  // namespace rewardhead::evaluation

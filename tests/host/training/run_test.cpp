@@ -190,11 +190,18 @@ TEST_F(RunTest, AFolderBelongsToOneRun) {
   }
 }
 
-TEST_F(RunTest, ResumingRemovesWhatAKilledProcessLeft) {
+TEST_F(RunTest, RemovesWhatAKilledProcessLeft) {
   train("run", variants()[0], End::interrupt, 2);
   write("run/checkpoint.safetensors.tmp-123", "half");
+  write("run/mine.tmp-123", "somebody's");
   train("run", variants()[0], End::finish);
-  EXPECT_FALSE(std::filesystem::exists(path("run") / "checkpoint.safetensors.tmp-123"));
+  EXPECT_FALSE(std::filesystem::exists(path("run/checkpoint.safetensors.tmp-123")));
+  EXPECT_TRUE(std::filesystem::exists(path("run/mine.tmp-123")));
+
+  std::filesystem::create_directories(path("killed"));  // before its options were there
+  write("killed/config.toml.tmp-7", "half");
+  RunFolder::create(path("killed"));
+  EXPECT_TRUE(std::filesystem::is_empty(path("killed")));
 }
 
 }  // namespace
