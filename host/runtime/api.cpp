@@ -61,7 +61,7 @@ extern "C" {
 const char* rh_version(void) { return REWARDHEAD_VERSION; }
 
 const char* rh_status_string(rh_status status) {
-  switch (status) {
+  switch (runtime::integer(status)) {
     case RH_OK:
       return "success";
     case RH_INVALID_ARGUMENT:

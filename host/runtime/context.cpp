@@ -40,7 +40,7 @@ std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
       refuse("options->struct_size is " + std::to_string(options->struct_size) + "; expected " +
              std::to_string(sizeof *options));
     }
-    require_range("device", static_cast<int>(options->device), 0, static_cast<int>(RH_DEVICE_CUDA));
+    require_range("device", integer(options->device), 0, integer(RH_DEVICE_CUDA));
     require_range("threads", options->threads, 0, 1024);
     device = options->device;
     threads = options->threads;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -22,6 +23,15 @@ class ApiError : public std::runtime_error {
 
 inline void require(bool condition, const char* message) {
   if (!condition) refuse(message);
+}
+
+// An enum as the integer that a C caller may have put there: loading what is no value of the enum is not defined.
+template <class Enum>
+int integer(const Enum& value) {
+  int result;
+  static_assert(sizeof result == sizeof value);
+  std::memcpy(&result, &value, sizeof result);
+  return result;
 }
 
 // "NAME is VALUE; expected FIRST to LAST"

@@ -12,6 +12,7 @@
 
 using rewardhead::kernels::Carver;
 using rewardhead::kernels::KernelTable;
+using rewardhead::runtime::integer;
 using rewardhead::runtime::refuse;
 using rewardhead::runtime::require;
 using rewardhead::runtime::require_range;
@@ -43,9 +44,9 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
     require_range("input_dim", options.input_dim, int64_t{1}, kMaxWidth);
     require_range("hidden_dim", options.hidden_dim, int64_t{0}, kMaxWidth);
   }
-  require_range("input_dtype", static_cast<int>(options.input_dtype), 0, static_cast<int>(RH_BF16));
+  require_range("input_dtype", integer(options.input_dtype), 0, integer(RH_BF16));
   if (operations & RH_PAIR_LOSS) require_range("max_pairs", options.max_pairs, int64_t{1}, kMaxPairs);
-  require_range("objective", static_cast<int>(options.objective), 0, static_cast<int>(RH_BRADLEY_TERRY));
+  require_range("objective", integer(options.objective), 0, integer(RH_BRADLEY_TERRY));
   dtype = static_cast<rewardhead::kernels::Dtype>(options.input_dtype);
   shape = {options.rows, head ? options.input_dim : 0, head ? options.hidden_dim : 0,
            operations & RH_PAIR_LOSS ? options.max_pairs : 0, (operations & RH_INPUT_GRADIENT) != 0};

@@ -270,8 +270,9 @@ TEST(Arguments, PlanOptions) {
       {[](auto& o) { o.hidden_dim = 1 << 25; }, {"hidden_dim is 33554432", "16777216"}},
       {[](auto& o) { o.max_pairs = 0; }, {"max_pairs is 0", "1 to 1099511627776"}},
       {[](auto& o) { o.max_pairs = int64_t{1} << 41; }, {"max_pairs is 2199023255552", "1099511627776"}},
-      {[](auto& o) { o.input_dtype = static_cast<rh_dtype>(3); }, {"input_dtype is 3", "0 to 2"}},
-      {[](auto& o) { o.objective = static_cast<rh_objective>(1); }, {"objective is 1", "0 to 0"}},
+      {[](auto& o) { set_enum(o.input_dtype, 3); }, {"input_dtype is 3", "0 to 2"}},
+      {[](auto& o) { set_enum(o.input_dtype, -1); }, {"input_dtype is -1", "0 to 2"}},
+      {[](auto& o) { set_enum(o.objective, 1000); }, {"objective is 1000", "0 to 0"}},
   };
   for (const auto& [change, mentions] : cases) {
     rh_plan_options options = plan_options(kRows, kInput, kHidden, kPairs);

@@ -98,9 +98,11 @@ TEST_F(ContextTest, RefusedOptions) {
   EXPECT_EQ(create(bad, context), RH_INVALID_ARGUMENT);
   expect_message({"threads is -1", "0 to 1024"});
   bad = good;
-  bad.device = static_cast<rh_device>(3);
-  EXPECT_EQ(create(bad, context), RH_INVALID_ARGUMENT);
-  expect_message({"device is 3", "0 to 2"});
+  for (const int device : {3, -1, 99}) {
+    set_enum(bad.device, device);
+    EXPECT_EQ(create(bad, context), RH_INVALID_ARGUMENT);
+    expect_message({"device is " + std::to_string(device), "0 to 2"});
+  }
   bad = good;
   bad.device = RH_DEVICE_CUDA;
   EXPECT_EQ(create(bad, context), RH_UNSUPPORTED);

@@ -174,6 +174,12 @@ struct Step {
   bool train_pointer = true;
 };
 
+// Any integer, as a C caller may store it.
+template <class Enum>
+void set_enum(Enum& to, int value) {
+  std::memcpy(&to, &value, sizeof to);
+}
+
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
