@@ -56,7 +56,8 @@ inline Sample write_sample(const std::filesystem::path& folder) {
   for (int64_t pair = 0; pair < Sample::kPairs; ++pair) {
     const int32_t first = static_cast<int32_t>(Sample::kGroupRows * random.below(Sample::kRows / Sample::kGroupRows));
     int32_t a = static_cast<int32_t>(random.below(Sample::kGroupRows));
-    int32_t b = (a + 1 + static_cast<int32_t>(random.below(Sample::kGroupRows - 1))) % Sample::kGroupRows;
+    int32_t b = (a + 1 + static_cast<int32_t>(random.below(Sample::kGroupRows - 1))) %
+                static_cast<int32_t>(Sample::kGroupRows);
     a += first, b += first;
     if (value(a) < value(b)) std::swap(a, b);
     sample.pairs.chosen.push_back(a);
