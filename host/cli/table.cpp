@@ -100,8 +100,11 @@ void print_metrics(std::ostream& out, const std::vector<NamedEvaluation>& evalua
                                {"  standard deviation", number(&Metrics::reward_std)}});
   if (lengths) fields.emplace_back("  correlation with length", number(&Metrics::reward_length_correlation));
 
-  std::vector<std::vector<std::string>> rows{{""}};
-  for (const auto& [name, evaluation] : evaluations) rows.front().push_back(name);
+  std::vector<std::vector<std::string>> rows;
+  if (evaluations.size() > 1) {
+    rows.push_back({""});
+    for (const auto& [name, evaluation] : evaluations) rows.front().push_back(name);
+  }
   for (const auto& [label, field] : fields) {
     rows.push_back({label});
     for (const auto& [name, evaluation] : evaluations) rows.back().push_back(field(evaluation->all));
@@ -121,7 +124,7 @@ void print_group_bars(std::ostream& out, const std::string& title, const Evaluat
     out << "  " << padded(shortened(name, width), width, false) << " ▕" << bar(*metrics.accuracy, metrics.accuracy_longer_rule) << "▏ "
         << three_decimals(metrics.accuracy);
     if (lengths) out << "  ┃ " << three_decimals(metrics.accuracy_longer_rule);
-    out << "  of " << with_thousands(metrics.pairs) << "\n";
+    out << "  of " << with_thousands(metrics.pairs) << " pairs\n";
   }
 }
 

@@ -13,7 +13,7 @@ namespace rewardhead::cli {
 // Columns of text, the first flush left, the others flush right; widths count code points.
 void print_table(std::ostream& out, const std::vector<std::vector<std::string>>& rows);
 
-// Metrics as rows, one column for each named evaluation.
+// Metrics as rows, one column for each evaluation; the names stand above where there are several.
 using NamedEvaluation = std::pair<std::string, const evaluation::Evaluation*>;
 void print_metrics(std::ostream& out, const std::vector<NamedEvaluation>& evaluations);
 
