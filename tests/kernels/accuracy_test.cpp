@@ -80,7 +80,8 @@ using Parameters = std::tuple<Distribution, Dtype>;
 class Accuracy : public KernelTest, public ::testing::WithParamInterface<Parameters> {};
 
 TEST_P(Accuracy, WithinTheErrorBound) {
-  const auto [distribution, dtype] = GetParam();
+  const Distribution distribution = std::get<Distribution>(GetParam());
+  const Dtype dtype = std::get<Dtype>(GetParam());
   Random random(11);
   for (const Sizes& sizes : {Sizes{129, 200, 97, dtype}, Sizes{70, 33, 200, dtype}, Sizes{300, 768, 20, dtype},
                              Sizes{130, 300, 0, dtype}, Sizes{1000, 5, 0, dtype}}) {

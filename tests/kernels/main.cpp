@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "host/runtime/dispatch.h"
 #include "tests/kernels/testing.h"
 
 namespace rewardhead::kernels::testing {
@@ -15,23 +16,18 @@ const Implementation* chosen = nullptr;
 }  // namespace
 
 const std::vector<Implementation>& implementations() {
-#if REWARDHEAD_X86
-  static const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-  static const std::vector<Implementation> list = {
-    {"reference", "plain loops in fp64", true, reference_table},
-    {"portable", "GCC vectors", true, portable_table},
-#if REWARDHEAD_X86
-    {"avx2", "AVX2, FMA and F16C on the processor", avx2, avx2_table},
-    {"avx512", "AVX-512 F, BW, DQ and VL on the processor", avx512, avx512_table},
+  static const std::vector<Implementation> list = [] {
+    std::vector<Implementation> all;
+    for (const runtime::Implementation& row : runtime::implementations()) {
+      all.push_back({row.name, row.needs, row.usable(), row.table});
 #if REWARDHEAD_SIMDE
-    {"avx512-simde", "AVX-512 through SIMDe on AVX2", avx2, avx512_simde_table},
+      if (row.name == std::string_view("avx2")) {
+        all.push_back({"avx512-simde", "AVX2, FMA, F16C (AVX-512 through SIMDe)", row.usable(), avx512_simde_table});
+      }
 #endif
-#endif
-  };
+    }
+    return all;
+  }();
   return list;
 }
 
@@ -54,6 +50,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "\n");
     return 2;
   }
-  std::printf("%s: %s%s\n", chosen->name, chosen->how, chosen->usable ? "" : " (this processor cannot)");
+  std::printf("%s: needs %s%s\n", chosen->name, chosen->needs, chosen->usable ? "" : ", which this processor lacks");
   return RUN_ALL_TESTS();
 }

@@ -2,6 +2,7 @@
 //
 // The stand-in for AVX-512: the intrinsics that simde_avx512.h adds to SIMDe against scalar code, and, where the
 // processor has AVX-512, the whole kernel table against the native one, bit for bit.
+#include "host/runtime/dispatch.h"
 #include "tests/kernels/logistic.h"
 #include "tests/kernels/problem.h"
 #include "tests/kernels/simde_intrinsics.h"
@@ -9,12 +10,17 @@
 namespace rewardhead::kernels::testing {
 namespace {
 
+bool usable(const char* name) {
+  for (const runtime::Implementation& row : runtime::implementations()) {
+    if (std::string(row.name) == name) return row.usable();
+  }
+  return false;
+}
+
 class Simde : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) {
-      GTEST_SKIP() << "this processor cannot run AVX2, FMA and F16C";
-    }
+    if (!usable("avx2")) GTEST_SKIP() << "this processor lacks one of AVX2, FMA, F16C";
   }
 };
 
@@ -57,11 +63,7 @@ TEST_F(Simde, Rearrangements) {
 class SimdeAndNative : public Simde {
  protected:
   void SetUp() override {
-    Simde::SetUp();
-    for (const bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
-                           __builtin_cpu_supports("avx512dq") != 0, __builtin_cpu_supports("avx512vl") != 0}) {
-      if (!has) GTEST_SKIP() << "this processor has no AVX-512 to compare with";
-    }
+    if (!usable("avx512")) GTEST_SKIP() << "this processor has no AVX-512 to compare with";
   }
 };
 

@@ -33,8 +33,8 @@ namespace rewardhead::kernels::testing {
 // One row for each value of --isa (or REWARDHEAD_TEST_ISA) of the test program.
 struct Implementation {
   const char* name;
-  const char* how;  // in words, for the log
-  bool usable;      // on this machine
+  const char* needs;  // of the processor, in words
+  bool usable;        // on this machine
   const KernelTable& (*table)();
 };
 const std::vector<Implementation>& implementations();
@@ -44,7 +44,7 @@ const Implementation& under_test();
 class KernelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!under_test().usable) GTEST_SKIP() << "this processor cannot run " << under_test().how;
+    if (!under_test().usable) GTEST_SKIP() << "this processor lacks one of " << under_test().needs;
   }
   const KernelTable& table() const { return under_test().table(); }
 };

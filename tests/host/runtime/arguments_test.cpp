@@ -96,19 +96,22 @@ TEST(Arguments, Tensors) {
       {"first_moments", adamw, &Step::first_moments, &Step::first_moments_pointer},
       {"second_moments", adamw, &Step::second_moments, &Step::second_moments_pointer},
   };
-  const std::pair<const char*, float * rh_tensors::*> members[] = {
-      {"w1", &rh_tensors::w1}, {"b1", &rh_tensors::b1}, {"w2", &rh_tensors::w2}, {"b2", &rh_tensors::b2}};
+  const struct {
+    const char* name;
+    float* rh_tensors::*tensor;
+  } members[] = {{"w1", &rh_tensors::w1}, {"b1", &rh_tensors::b1}, {"w2", &rh_tensors::w2}, {"b2", &rh_tensors::b2}};
   for (const auto& group : groups) {
     const std::string name = group.name;
     expect_refused(plan.get(), kHidden,
                    {group.calls, [&](Step& s) { s.*group.pointer = nullptr; }, {name + " is NULL"}});
-    for (const auto& [member, pointer] : members) {
-      const std::string full = name + "->" + member;
-      expect_refused(plan.get(), kHidden,
-                     {group.calls | train, [&](Step& s) { s.*group.tensors.*pointer = nullptr; }, {full + " is NULL"}});
+    for (const auto& member : members) {
+      const std::string full = name + "->" + member.name;
+      expect_refused(
+          plan.get(), kHidden,
+          {group.calls | train, [&](Step& s) { s.*group.tensors.*member.tensor = nullptr; }, {full + " is NULL"}});
       expect_refused(plan.get(), kHidden,
                      {group.calls | train,
-                      [&](Step& s) { s.*group.tensors.*pointer = misaligned(s.*group.tensors.*pointer); },
+                      [&](Step& s) { s.*group.tensors.*member.tensor = misaligned(s.*group.tensors.*member.tensor); },
                       {full, "aligned"}});
     }
   }
@@ -116,11 +119,11 @@ TEST(Arguments, Tensors) {
   const Plan linear = make_plan(context.get(), plan_options(kRows, kInput, 0, kPairs));
   float extra = 0;
   for (const auto& group : groups) {
-    for (const auto& [member, pointer] : members) {
-      if (pointer == &rh_tensors::w1) continue;
+    for (const auto& member : members) {
+      if (member.tensor == &rh_tensors::w1) continue;
       expect_refused(linear.get(), 0,
                      {group.calls | train,
-                      [&](Step& s) { s.*group.tensors.*pointer = &extra; },
+                      [&](Step& s) { s.*group.tensors.*member.tensor = &extra; },
                       {group.name, "linear head", "NULL"}});
     }
   }
