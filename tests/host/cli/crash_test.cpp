@@ -50,7 +50,9 @@ TEST_F(CrashTest, SigintFinishesTheEpochSavesAndExitsWith130) {
 // A run that ends first must equal the undisturbed one, and another begins.
 TEST_F(CrashTest, KillLeavesTheOldOrTheNewCheckpoint) {
   const Arguments every{"--checkpoint-every", "1"};
+  const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(run(long_train("whole", every)).exit_code, 0);
+  const std::chrono::duration<double, std::milli> whole = std::chrono::steady_clock::now() - start;
   Random random(1);
   int kills = 0, runs = 0, at_checkpoint = 0;
   std::string name;
@@ -61,7 +63,7 @@ TEST_F(CrashTest, KillLeavesTheOldOrTheNewCheckpoint) {
     const bool begun = std::filesystem::exists(path(name) / "config.toml");
     Process process(begun ? Arguments{"train", "--resume", path(name)} : long_train(name, every), path("stdout"),
                     path("stderr"));
-    sleep_ms(80 * random.uniform());
+    sleep_ms(whole.count() / 8 * random.uniform());
     process.signal(SIGKILL);
     const Result result = process.wait();
     if (result.exit_code == 0) {
