@@ -9,6 +9,8 @@
 // backward adds instead of multiplying (kernels/cpu/subset_sums.h), so it may exceed the machine's multiply-add peak.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "host/runtime/available_threads.h"
 #include "host/runtime/error.h"
 
 using rewardhead::runtime::ApiError;

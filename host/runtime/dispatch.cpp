@@ -25,9 +25,12 @@ bool has_avx512() {
 }
 #endif
 
-std::string joined_names() {
-  std::string names;
-  for (const char* name : isa_names()) names += (names.empty() ? "" : ", ") + std::string(name);
+// What can be asked for on this machine.
+std::string usable_names() {
+  std::string names = "auto";
+  for (const Implementation& row : implementations()) {
+    if (row.usable()) names += std::string(", ") + row.name;
+  }
   return names;
 }
 
@@ -60,9 +63,9 @@ const Implementation& choose_implementation(const std::string& isa, const std::s
     if (isa != row.name) continue;
     if (row.usable()) return row;
     throw ApiError(RH_UNSUPPORTED, origin + " is \"" + isa + "\", which needs " + row.needs +
-                                       "; this processor lacks it. Choose another of " + joined_names());
+                                       "; this processor lacks it. Choose another of " + usable_names());
   }
-  throw ApiError(RH_INVALID_ARGUMENT, origin + " is \"" + isa + "\"; expected one of " + joined_names());
+  throw ApiError(RH_INVALID_ARGUMENT, origin + " is \"" + isa + "\"; expected one of " + usable_names());
 }
 
 }  // namespace rewardhead::runtime

@@ -145,8 +145,8 @@ void check_values(const char* name, const float* values, int64_t count, float lo
 void check_pairs(const rh_plan& plan, const rh_pairs* pairs, int64_t rows, double normalizer) {
   require(pairs, "pairs is NULL");
   require_range("pairs->count", pairs->count, int64_t{1}, plan.shape.pairs);
-  if (!std::isfinite(normalizer) || normalizer < 0) {
-    refuse("normalizer is " + std::to_string(normalizer) + "; expected a positive finite number, or 0 for the count");
+  if (normalizer != 0 && !(normalizer >= 1e-30 && normalizer <= 1e30)) {  // so that its reciprocal is an fp32 number
+    refuse("normalizer is " + std::to_string(normalizer) + "; expected 1e-30 to 1e30, or 0 for the count");
   }
   if (!pairs->chosen != !pairs->rejected) refuse("only one of pairs->chosen and pairs->rejected is NULL");
   if (!pairs->chosen) {
@@ -191,7 +191,7 @@ void check_adamw(const rh_adamw_options* options) {
   check("learning_rate", o.learning_rate, o.learning_rate >= 0, "a finite number that is not negative");
   check("beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "0 up to, but not including, 1");
   check("beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "0 up to, but not including, 1");
-  check("epsilon", o.epsilon, o.epsilon > 0, "a positive finite number");
+  check("epsilon", o.epsilon, o.epsilon >= 1e-30, "1e-30 or more, and finite");
   check("weight_decay", o.weight_decay, o.weight_decay >= 0, "a finite number that is not negative");
   check("clip_norm", o.clip_norm, o.clip_norm >= 0, "a positive finite number, or 0 for no clipping");
   require_range("step", o.step, int64_t{1}, std::numeric_limits<int64_t>::max());

@@ -2,19 +2,13 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "kernels/kernel_table.h"
 
 namespace rewardhead::runtime {
-
-// Threads that this process may use: the affinity mask, less what the cgroup's CPU quota (version 1 or 2) allows,
-// rounded up; at least 1.
-int available_threads();
 
 // Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
 class ThreadPool {
@@ -53,6 +47,7 @@ class ThreadPool {
   void work(int worker);
   void run_tasks(int worker);
   void run(const Job& job);
+  void announce(uint32_t job);  // wakes the workers
   void stop();
 
   // One word holds the number of the job (upper half), whether it may still be joined (kOpen), and how many workers
@@ -66,10 +61,10 @@ class ThreadPool {
   Job job_{};
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<int64_t> next_{0};  // the next task to be taken
+  // The number of the newest job, or one beyond it at the end: what idle workers watch, and sleep on. Four bytes, so
+  // that waiting is a futex and takes no lock.
+  alignas(64) std::atomic<uint32_t> announced_{0};
   std::atomic<bool> stopping_{false};
-  std::atomic<int> sleepers_{0};
-  std::mutex mutex_;
-  std::condition_variable wake_;
 };
 
 }  // namespace rewardhead::runtime

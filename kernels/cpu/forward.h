@@ -92,18 +92,17 @@ void forward_tile(const float* w1, const float* b1, const float* w2, const float
 
 using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*);
 
+// row[units - 1]
+template <class V, int vectors, int... units>
+constexpr auto forward_tile_row(std::integer_sequence<int, units...>) {
+  return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, vectors>...};
+}
+
 // tiles[vectors - 1][units - 1]
-template <class V>
-constexpr auto forward_tiles() {
-  return []<int... vectors>(std::integer_sequence<int, vectors...>) {
-    return std::array{[]<int... units>(auto count, std::integer_sequence<int, units...>){
-        return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, count>...};
-  }
-  (std::integral_constant<int, vectors + 1>{}, std::make_integer_sequence<int, V::tile_hidden>{})...
-};
-}  // namespace
-(std::make_integer_sequence<int, V::tile_vectors>{});
-}  // namespace rewardhead::kernels
+template <class V, int... vectors>
+constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
+  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, V::tile_hidden>{})...};
+}
 
 struct ForwardScratch {
   float* chunk_rewards;  // [chunks, padded rows]
@@ -129,7 +128,7 @@ struct ForwardScratch {
 template <class V, class Element>
 void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int64_t block, int64_t first_chunk,
                    int64_t last_chunk, float* panel) {
-  static constexpr auto tiles = forward_tiles<V>();
+  static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, V::tile_vectors>{});
   constexpr int64_t panel_rows = V::tile_vectors * V::lanes;
   static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0);
   const int64_t end = std::min(a.x.rows, (block + 1) * kMaskRows);

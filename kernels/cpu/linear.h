@@ -3,8 +3,8 @@
 //   r = X w      dw = dr^T X      dX = dr w^T                               X [rows, input]  w [input]
 //
 // Both products read X once and are bound by that: two flops an element. The forward keeps four vector sums a row,
-// added in fixed order; the backward keeps the sums of 64 columns in registers over all rows, so its order is that of
-// the rows and needs no partial results. Neither depends on threads or, for r, on other rows.
+// added in fixed order; the backward keeps the sums of 64 columns in registers over all rows, by blocks of 64 rows so
+// that rounding errors do not grow with their number. Neither depends on threads or, for r, on other rows.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int64_t kLinearRows = 64;     // of one forward task
+constexpr int64_t kLinearRows = 64;     // of one forward task, and of one chain of the backward
 constexpr int64_t kLinearColumns = 64;  // of one backward task
 
 template <class V, class Element>
@@ -57,17 +57,23 @@ void linear_backward(const BackwardArguments& a, const Executor& executor) {
       const int64_t columns = std::min(kLinearColumns, a.x.columns - first);
       Vector sums[vectors];
       for (int v = 0; v < vectors; ++v) sums[v] = V::set(0.0f);
-      for (int64_t row = 0; row < a.x.rows; ++row) {
-        const Vector dr = V::set(a.reward_gradient[row]);
-        const auto* features = x + row * a.x.stride + first;
-        if (columns == kLinearColumns) {
-          for (int v = 0; v < vectors; ++v) sums[v] = V::fma(dr, V::load(features + v * V::lanes), sums[v]);
-        } else {
-          for (int v = 0; v * V::lanes < columns; ++v) {
-            const int64_t column = v * V::lanes;
-            sums[v] = V::fma(dr, load_partial<V>(features + column, columns - column), sums[v]);
+      for (int64_t block = 0; block < a.x.rows; block += kLinearRows) {
+        Vector part[vectors];
+        for (int v = 0; v < vectors; ++v) part[v] = V::set(0.0f);
+        const int64_t end = std::min(a.x.rows, block + kLinearRows);
+        for (int64_t row = block; row < end; ++row) {
+          const Vector dr = V::set(a.reward_gradient[row]);
+          const auto* features = x + row * a.x.stride + first;
+          if (columns == kLinearColumns) {
+            for (int v = 0; v < vectors; ++v) part[v] = V::fma(dr, V::load(features + v * V::lanes), part[v]);
+          } else {
+            for (int v = 0; v * V::lanes < columns; ++v) {
+              const int64_t column = v * V::lanes;
+              part[v] = V::fma(dr, load_partial<V>(features + column, columns - column), part[v]);
+            }
           }
         }
+        for (int v = 0; v < vectors; ++v) sums[v] = V::add(sums[v], part[v]);
       }
       for (int v = 0; v * V::lanes < columns; ++v) {
         store_partial<V>(a.gradient.w1 + first + v * V::lanes, sums[v], columns - v * V::lanes);

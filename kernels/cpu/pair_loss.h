@@ -6,8 +6,8 @@
 //
 // Chunks of kPairChunk pairs are shared by the threads: gather, softplus and sigmoid in vectors, the slopes stored and
 // the loss summed by chunk, in fp32 within a lane and fp64 beyond. The scatter then runs over the pairs in their order
-// on one thread, so that a row's gradient is a fixed sum without atomics. Bound by the four divisions of softplus.h
-// where the rewards lie in cache, by the gather where they do not.
+// on one thread, so that a row's gradient is a fixed sum without atomics, and in fp64, since a row may be in any number
+// of pairs. Bound by the four divisions of softplus.h where the rewards lie in cache, by the gather where they do not.
 #pragma once
 
 #include <algorithm>
@@ -24,13 +24,15 @@ constexpr int64_t kPairChunk = 1024;
 struct PairLossScratch {
   float* slopes;   // [pairs]: dL/dd
   double* losses;  // [chunks]
+  double* sums;    // [rows]: dL/dr
   size_t bytes;
 
-  static PairLossScratch carve(void* workspace, int64_t pairs) {
+  static PairLossScratch carve(void* workspace, int64_t rows, int64_t pairs) {
     Carver carver(workspace);
     PairLossScratch scratch;
     scratch.slopes = carver.take<float>(pairs);
     scratch.losses = carver.take<double>((pairs + kPairChunk - 1) / kPairChunk);
+    scratch.sums = carver.take<double>(rows);
     scratch.bytes = carver.bytes();
     return scratch;
   }
@@ -76,7 +78,7 @@ double pair_chunk(const PairLossArguments& a, int64_t first, int64_t end, float*
 
 template <class V>
 void pair_loss(const PairLossArguments& a, const Executor& executor, void* workspace) {
-  const PairLossScratch scratch = PairLossScratch::carve(workspace, a.pairs);
+  const PairLossScratch scratch = PairLossScratch::carve(workspace, a.rows, a.pairs);
   const int64_t chunks = (a.pairs + kPairChunk - 1) / kPairChunk;
   executor.for_each(chunks, [&](int64_t chunk, int) {
     scratch.losses[chunk] =
@@ -86,11 +88,12 @@ void pair_loss(const PairLossArguments& a, const Executor& executor, void* works
   for (int64_t chunk = 0; chunk < chunks; ++chunk) loss += scratch.losses[chunk];
   a.loss[0] = static_cast<float>(loss / a.normalizer);
   if (!a.reward_gradient) return;
-  std::fill_n(a.reward_gradient, a.rows, 0.0f);
+  std::fill_n(scratch.sums, a.rows, 0.0);
   for (int64_t p = 0; p < a.pairs; ++p) {
-    a.reward_gradient[a.chosen ? a.chosen[p] : 2 * p] += scratch.slopes[p];
-    a.reward_gradient[a.chosen ? a.rejected[p] : 2 * p + 1] -= scratch.slopes[p];
+    scratch.sums[a.chosen ? a.chosen[p] : 2 * p] += scratch.slopes[p];
+    scratch.sums[a.chosen ? a.rejected[p] : 2 * p + 1] -= scratch.slopes[p];
   }
+  for (int64_t row = 0; row < a.rows; ++row) a.reward_gradient[row] = static_cast<float>(scratch.sums[row]);
 }
 
 }  // namespace

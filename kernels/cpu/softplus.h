@@ -4,7 +4,7 @@
 //   sigmoid(x)  = 1 / (1 + e) for x >= 0,  e / (1 + e) for x < 0
 //
 // At most 2 ulp from the exact value for every argument, subnormal results included; NaN in, NaN out
-// (tests/kernels/softplus_test.cpp). Taking -|x| keeps both functions exact in the tail that matters: no
+// (tests/kernels/logistic_test.cpp). Taking -|x| keeps both functions exact in the tail that matters: no
 // cancellation, no overflow. Polynomials: weighted minimax fits, in relative error 9e-4 and 8e-3 ulp.
 #pragma once
 

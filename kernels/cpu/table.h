@@ -34,7 +34,8 @@ constexpr KernelTable make_table() {
             return shape.hidden ? ForwardScratch::carve<V>(nullptr, shape, threads).bytes : 0;
           },
       .forward = forward<V>,
-      .pair_loss_workspace = [](const Shape& shape, int) { return PairLossScratch::carve(nullptr, shape.pairs).bytes; },
+      .pair_loss_workspace = [](const Shape& shape,
+                                int) { return PairLossScratch::carve(nullptr, shape.rows, shape.pairs).bytes; },
       .pair_loss = pair_loss<V>,
       .backward_workspace =
           [](const Shape& shape, int threads) {

@@ -62,7 +62,7 @@ RH_API const char* rh_last_error_message(void);           /* of the last failed 
 RH_API const char* rh_dtype_name(int index);     /* "f32", "f16", "bf16" */
 RH_API const char* rh_device_name(int index);    /* "auto", "cpu", "cuda" */
 RH_API const char* rh_objective_name(int index); /* "bradley-terry" */
-RH_API const char* rh_isa_name(int index);       /* "auto", then best first: "avx512", "avx2", "portable", "reference" */
+RH_API const char* rh_isa_name(int index);       /* "auto", then best first: "avx512", "avx2", "portable", ... */
 
 /* ---- context ---------------------------------------------------------------------------------------------------- */
 
@@ -139,7 +139,7 @@ typedef struct rh_tensors {
 /* Comparisons between scored rows, any number of them for each row. */
 typedef struct rh_pairs {
   int64_t count;           /* 1 .. the plan's max_pairs */
-  const int32_t* chosen;   /* [count] row of the preferred response; NULL together with rejected: pair i is (2i, 2i+1) */
+  const int32_t* chosen;   /* [count] row of the preferred response; NULL with rejected: pair i is (2i, 2i+1) */
   const int32_t* rejected; /* [count] row of the other response; must differ from chosen */
   const float* margin;     /* [count], finite; NULL: 0 */
   const float* weight;     /* [count], finite and >= 0; NULL: 1 */
@@ -156,8 +156,9 @@ typedef struct rh_workspace {
 RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
                             rh_workspace workspace);
 
-/* loss[0] and, unless NULL, reward_gradient[i] = dL/dr[i] for i < rows (0 for a row in no pair). `normalizer` > 0 and
- * finite; 0 means the number of pairs. `rewards` may come from anywhere. A pair is refused before anything is written. */
+/* loss[0] and, unless NULL, reward_gradient[i] = dL/dr[i] for i < rows (0 for a row in no pair). `normalizer` is 1e-30
+ * to 1e30, or 0 for the number of pairs. `rewards` may come from anywhere. A bad pair is refused before anything is
+ * written. */
 RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
                               double normalizer, float* loss, float* reward_gradient, rh_workspace workspace);
 
@@ -172,7 +173,7 @@ typedef struct rh_adamw_options {
   size_t struct_size; /* sizeof(rh_adamw_options) */
   double learning_rate; /* >= 0 */
   double beta1, beta2;  /* [0, 1) */
-  double epsilon;       /* > 0 */
+  double epsilon;       /* >= 1e-30, so that it is not 0 in fp32 */
   double weight_decay;  /* >= 0 */
   double clip_norm;     /* > 0: gradients are scaled to at most this global 2-norm; 0: never */
   int64_t step;         /* 1 for the first */

@@ -4,6 +4,7 @@
 // Every call does what the C function of the same name does; shapes, units and limits are documented there.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -135,7 +136,7 @@ inline rh_matrix matrix(std::span<const float> values, int64_t rows) {
 
 // Comparisons between rows. Without chosen and rejected, pair i is (2i, 2i+1) and `count` says how many there are.
 struct Pairs {
-  std::span<const int32_t> chosen, rejected;
+  std::span<const int32_t> chosen = {}, rejected = {};
   std::span<const float> margin = {}, weight = {}, label = {};  // empty: 0, 1, 1
   int64_t count = 0;                                            // with chosen and rejected: 0 or their size
 
@@ -254,7 +255,7 @@ class Plan {
 
   // One AdamW step from state.gradients; advances state.step.
   void adamw(const AdamwOptions& options, Head& head, TrainingState& state, const Workspace& workspace) const {
-    check_head("head", head);
+    check_state(head, state);
     const rh_adamw_options c = options.c(state.step + 1);
     const rh_tensors parameters = head.tensors(), gradients = state.gradients.tensors(),
                      first = state.first_moments.tensors(), second = state.second_moments.tensors();
@@ -266,9 +267,9 @@ class Plan {
   // Forward, loss, backward and AdamW; returns the loss before the update. `state` has room for x.rows rows or more.
   float train_step(const rh_matrix& x, const Pairs& pairs, const AdamwOptions& options, Head& head,
                    TrainingState& state, const Workspace& workspace, double normalizer = 0) const {
-    check_head("head", head);
-    check_head("state.gradients", state.gradients);
-    detail::require(static_cast<int64_t>(state.rewards.size()) >= x.rows, "the state has fewer rows than x");
+    check_state(head, state);
+    detail::require(static_cast<int64_t>(std::min(state.rewards.size(), state.reward_gradient.size())) >= x.rows,
+                    "the state has fewer rows than x");
     float loss = 0;
     const rh_train_arguments arguments{sizeof(rh_train_arguments),
                                        x,
@@ -296,6 +297,13 @@ class Plan {
                                            std::to_string(options_.input_dim) + " and " +
                                            std::to_string(options_.hidden_dim));
     }
+  }
+
+  void check_state(const Head& head, const TrainingState& state) const {
+    check_head("head", head);
+    check_head("state.gradients", state.gradients);
+    check_head("state.first_moments", state.first_moments);
+    check_head("state.second_moments", state.second_moments);
   }
 
   struct Destroy {

@@ -55,6 +55,35 @@ TEST(Wrapper, AHeadIsOnePieceOfMemory) {
   EXPECT_TRUE(tensors.b1 == nullptr && tensors.w2 == nullptr && tensors.b2 == nullptr);
 }
 
+TEST(Wrapper, AStateOfAnotherShapeIsRefused) {
+  const auto x = wavy(kRows * kInput);
+  const Context context;
+  const Plan plan(context, {.rows = kRows, .input_dim = kInput, .hidden_dim = 3, .max_pairs = 1});
+  const Workspace workspace(plan);
+  Head head = wavy_head(3);
+  const auto refused = [&](const char* name, TrainingState state) {
+    const std::string expected = std::string(name) + " has input_dim";
+    const auto adamw = error_of([&] { plan.adamw({}, head, state, workspace); });
+    EXPECT_TRUE(adamw.starts_with(expected)) << adamw;
+    const auto step = error_of([&] { plan.train_step(matrix(x, kRows), {.count = 1}, {}, head, state, workspace); });
+    EXPECT_TRUE(step.starts_with(expected)) << step;
+    EXPECT_EQ(state.step, 0);
+  };
+  TrainingState state(head, kRows);
+  state.gradients = Head(2, 2);
+  refused("state.gradients", state);
+  state = TrainingState(head, kRows);
+  state.first_moments = Head(2, 2);
+  refused("state.first_moments", state);
+  state = TrainingState(head, kRows);
+  state.second_moments = Head(2, 2);
+  refused("state.second_moments", state);
+  state = TrainingState(head, kRows);
+  state.reward_gradient.resize(1);
+  EXPECT_EQ(error_of([&] { plan.train_step(matrix(x, kRows), {.count = 1}, {}, head, state, workspace); }),
+            "the state has fewer rows than x");
+}
+
 TEST(Wrapper, FourCallsGiveTheBitsOfTheTrainingStep) {
   const auto x = wavy(kRows * kInput);
   const std::vector<int32_t> chosen{0, 2, 4, 1}, rejected{1, 3, 5, 5};

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An execute allocates nothing: operator new is replaced here, and the linker sends the library's calls of the C
-// allocation functions through the wrappers below (--wrap in CMakeLists.txt).
+// An execute allocates nothing and locks nothing: operator new is replaced here, and the linker sends the library's
+// calls of the C functions for both through the wrappers below (--wrap in CMakeLists.txt).
+#include <pthread.h>
+
 #include <atomic>
+#include <chrono>
 #include <new>
+#include <thread>
 
 #include "tests/host/runtime/step.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> locks{0};
 }  // namespace
 
 extern "C" {
+int __real_pthread_mutex_lock(pthread_mutex_t* mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t* mutex) {
+  ++locks;
+  return __real_pthread_mutex_lock(mutex);
+}
 void* __real_malloc(size_t bytes);
 void* __real_calloc(size_t count, size_t bytes);
 void* __real_aligned_alloc(size_t alignment, size_t bytes);
@@ -48,7 +58,7 @@ void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::fre
 namespace rewardhead::runtime::testing {
 namespace {
 
-TEST(Allocation, ExecutesNeverAllocate) {
+TEST(Allocation, ExecutesNeverAllocateOrLock) {
   for (int i = 1; rh_isa_name(i); ++i) {
     for (const int threads : {1, 3}) {
       const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), threads};
@@ -61,14 +71,16 @@ TEST(Allocation, ExecutesNeverAllocate) {
         EXPECT_GT(allocations, start) << "the counter counts nothing";
         const WorkspaceMemory memory(plan.get());
         Step step(130, 70, hidden, 300);
-        const int64_t before = allocations;
+        const int64_t before = allocations, locks_before = locks;
         bool good = true;
         for (int repeat = 0; repeat < 3; ++repeat) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the workers go to sleep, and must be woken
           for (const Call which : {forward, pair_loss, backward, adamw, train}) {
             good = step.call(which, plan.get(), memory.get()) == RH_OK && good;
           }
         }
         EXPECT_EQ(allocations, before) << rh_isa_name(i);
+        EXPECT_EQ(locks, locks_before) << rh_isa_name(i);
         EXPECT_TRUE(good);
       }
     }

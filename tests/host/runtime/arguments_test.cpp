@@ -166,9 +166,10 @@ TEST(Arguments, Pairs) {
            {calls, [](Step& s) { s.label[1] = 1.5f; }, {"pairs->label[1] is 1.5", "0 to 1"}},
            {calls, [](Step& s) { s.label[1] = -0.25f; }, {"pairs->label[1] is -0.25", "0 to 1"}},
            {calls, [](Step& s) { s.pairs.label = misaligned(s.label.data()); }, {"pairs->label", "aligned"}},
-           {calls, [](Step& s) { s.normalizer = -1; }, {"normalizer is -1", "positive"}},
-           {calls, [](Step& s) { s.normalizer = kNan; }, {"normalizer is nan", "positive"}},
-           {calls, [](Step& s) { s.normalizer = kInfinity; }, {"normalizer is inf", "positive"}},
+           {calls, [](Step& s) { s.normalizer = 1e-39; }, {"normalizer is 0.0", "1e-30 to 1e30"}},
+           {calls, [](Step& s) { s.normalizer = -1; }, {"normalizer is -1", "1e-30 to 1e30"}},
+           {calls, [](Step& s) { s.normalizer = kNan; }, {"normalizer is nan", "1e-30 to 1e30"}},
+           {calls, [](Step& s) { s.normalizer = kInfinity; }, {"normalizer is inf", "1e-30 to 1e30"}},
        }) {
     expect_refused(plan.get(), kHidden, wrong);
   }
@@ -189,8 +190,8 @@ TEST(Arguments, Adamw) {
            {calls, [](Step& s) { s.options.beta1 = -0.5; }, {"beta1 is -0.5", "not including, 1"}},
            {calls, [](Step& s) { s.options.beta2 = 1; }, {"beta2 is 1", "not including, 1"}},
            {calls, [](Step& s) { s.options.beta2 = kNan; }, {"beta2 is nan", "not including, 1"}},
-           {calls, [](Step& s) { s.options.epsilon = 0; }, {"epsilon is 0", "positive"}},
-           {calls, [](Step& s) { s.options.epsilon = kInfinity; }, {"epsilon is inf", "positive"}},
+           {calls, [](Step& s) { s.options.epsilon = 0; }, {"epsilon is 0", "1e-30 or more"}},
+           {calls, [](Step& s) { s.options.epsilon = kInfinity; }, {"epsilon is inf", "1e-30 or more"}},
            {calls, [](Step& s) { s.options.weight_decay = -1; }, {"weight_decay is -1", "not negative"}},
            {calls, [](Step& s) { s.options.clip_norm = -1; }, {"clip_norm is -1", "positive"}},
            {calls, [](Step& s) { s.options.clip_norm = kNan; }, {"clip_norm is nan", "positive"}},

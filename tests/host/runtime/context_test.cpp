@@ -5,7 +5,7 @@
 #include <set>
 #include <thread>
 
-#include "host/runtime/thread_pool.h"
+#include "host/runtime/available_threads.h"
 #include "tests/host/runtime/step.h"
 
 namespace rewardhead::runtime::testing {

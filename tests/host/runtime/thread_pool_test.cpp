@@ -104,20 +104,5 @@ TEST(ThreadPool, StartsAndStopsQuickly) {
   }
 }
 
-TEST(ThreadPool, AvailableThreadsFollowsTheAffinityMask) {
-  cpu_set_t before;
-  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
-  EXPECT_GE(available_threads(), 1);
-  EXPECT_LE(available_threads(), CPU_COUNT(&before));
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu) {
-    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
-  }
-  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
-  EXPECT_EQ(available_threads(), 1);
-  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
-}
-
 }  // namespace
 }  // namespace rewardhead::runtime
