@@ -330,7 +330,9 @@ int64_t TableCell::row_number(int64_t rows, const char* advice) const {
   const char* last = text.data() + text.size();
   const auto [end, error] = std::from_chars(text.data(), last, value);
   if (error != std::errc() || end != last || value < 0 || value >= rows) {
-    fail("a row number from 0 to " + std::to_string(rows - 1) + advice);
+    double number = 0;
+    const bool is_number = !text.empty() && std::from_chars(text.data(), last, number).ptr == last;
+    fail("a row number from 0 to " + std::to_string(rows - 1) + (is_number ? "" : advice));
   }
   return value;
 }

@@ -39,7 +39,7 @@ struct TableCell {
   // "FILE, line 3: column 'weight' holds 'x'; expected EXPECTED".
   [[noreturn]] void fail(const std::string& expected) const;
   double number() const;  // finite, decimal, the whole text
-  // Decimal, in [0, rows); `advice` ends the message.
+  // Decimal, in [0, rows); `advice` ends the message about a text that is no number.
   int64_t row_number(int64_t rows, const char* advice = "") const;
 };
 
