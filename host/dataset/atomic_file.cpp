@@ -14,6 +14,9 @@
 namespace rewardhead::dataset {
 namespace {
 
+// What the number of the writing process follows in the name of a half-written file.
+std::string temporary_prefix(const std::filesystem::path& file) { return file.string() + ".tmp-"; }
+
 int create(const std::string& path) {
   return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);  // less the umask
 }
@@ -42,7 +45,7 @@ int sync_folder(const std::filesystem::path& folder) {
 }  // namespace
 
 void write_atomically(const std::filesystem::path& file, std::string_view contents) {
-  const std::string temporary = file.string() + ".tmp-" + std::to_string(::getpid());
+  const std::string temporary = temporary_prefix(file) + std::to_string(::getpid());
   int descriptor = create(temporary);
   if (descriptor < 0 && errno == EEXIST) {  // left by a killed process that had our number
     ::unlink(temporary.c_str());
@@ -57,6 +60,15 @@ void write_atomically(const std::filesystem::path& file, std::string_view conten
   }
   if (error == 0) error = sync_folder(file.parent_path());
   if (error != 0) throw InputError(file.string() + ": cannot be written: " + std::generic_category().message(error));
+}
+
+void remove_leftovers(const std::filesystem::path& file) {
+  const std::filesystem::path folder = file.parent_path();
+  for (const auto& entry : std::filesystem::directory_iterator(folder.empty() ? "." : folder)) {
+    if (entry.path().filename().string().starts_with(temporary_prefix(file.filename()))) {
+      std::filesystem::remove(entry.path());
+    }
+  }
 }
 
 }  // namespace rewardhead::dataset

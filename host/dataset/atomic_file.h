@@ -11,4 +11,7 @@ namespace rewardhead::dataset {
 // leaves the old file as it was.
 void write_atomically(const std::filesystem::path& file, std::string_view contents);
 
+// Removes what killed processes left half written beside `file`. Nobody may be writing it.
+void remove_leftovers(const std::filesystem::path& file);
+
 }  // namespace rewardhead::dataset

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "host/dataset/atomic_file.h"
 #include "host/dataset/error.h"
 #include "host/training/model.h"
 
@@ -89,18 +90,20 @@ RunFolder::RunFolder(const fs::path& folder) : folder_(folder) {
   lock_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (lock_ < 0) throw system_error(folder, "opened as a folder");
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    const InputError error = errno == EWOULDBLOCK
+                                 ? InputError(folder.string() + ": another process is training into it")
+                                 : system_error(folder, "locked");
     ::close(lock_);
-    throw InputError(folder.string() + ": another process is training into it");
+    throw error;
   }
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    for (const fs::path& file : files()) {  // atomic_file.h says how half-written files are called
-      if (entry.path().string().starts_with(file.string() + ".tmp-")) fs::remove(entry.path());
-    }
-  }
+  for (const fs::path& file : files()) dataset::remove_leftovers(file);
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
-    : folder_(std::move(other.folder_)), lock_(std::exchange(other.lock_, -1)) {}
+    : folder_(std::move(other.folder_)),
+      lock_(std::exchange(other.lock_, -1)),
+      created_(other.created_),
+      made_(other.made_) {}
 
 RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
@@ -108,15 +111,18 @@ RunFolder::~RunFolder() {
 
 RunFolder RunFolder::create(const fs::path& folder) {
   std::error_code error;
+  const bool existed = fs::exists(folder, error);
   fs::create_directories(folder, error);
   if (error) throw InputError(folder.string() + ": cannot be made: " + error.message());
   RunFolder run(folder);
+  run.made_ = !existed;
   for (const fs::path& file : run.files()) {
     if (fs::exists(file)) {
       throw InputError(folder.string() + ": holds a run already (" + file.filename().string() +
                        "); name another --out, or continue it with --resume");
     }
   }
+  run.created_ = true;
   return run;
 }
 
@@ -128,9 +134,17 @@ RunFolder RunFolder::resume(const fs::path& folder) {
   return run;
 }
 
+void RunFolder::discard_unsaved() const {
+  std::error_code ignored;  // the failure that led here is what gets reported
+  if (!created_ || fs::exists(checkpoint(), ignored)) return;
+  for (const fs::path& file : files()) fs::remove(file, ignored);
+  if (made_) fs::remove(folder_, ignored);  // fails where it holds something else
+}
+
 bool run(Trainer& trainer, const RunFolder& folder, int64_t checkpoint_every, const std::atomic<bool>& stop,
          const std::function<void(const EpochRecord&)>& progress) {
   MetricsFile metrics(folder.metrics(), trainer.epoch());
+  if (!trainer.finished()) fs::remove(folder.report());  // it is about the model that will be replaced
   const auto save = [&] {
     metrics.sync();
     save_checkpoint(folder.checkpoint(), trainer.checkpoint());

@@ -22,6 +22,10 @@ class RunFolder {
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();
 
+  // After a failure: where create() began this run and no checkpoint was saved yet, removes the run's files, and the
+  // folder if create() made it, so that the same --out can be used again.
+  void discard_unsaved() const;
+
   std::filesystem::path config() const { return folder_ / "config.toml"; }
   std::filesystem::path checkpoint() const { return folder_ / "checkpoint.safetensors"; }
   std::filesystem::path metrics() const { return folder_ / "metrics.jsonl"; }
@@ -34,12 +38,15 @@ class RunFolder {
 
   std::filesystem::path folder_;
   int lock_;
+  bool created_ = false;  // by create(), so that all of files() are this object's
+  bool made_ = false;     // the folder did not exist
 };
 
 // Trains until the trainer is finished, or until `stop` is set and the epoch is done. Appends a line to metrics.jsonl
 // after each epoch, then calls `progress`; writes the checkpoint every `checkpoint_every` epochs (0: never in between)
-// and at the end, then the model. A process killed at any moment leaves the previous checkpoint or the next, and
-// metrics up to it or beyond, which resuming cuts back. Returns whether the trainer finished.
+// and at the end, then the model; an old report.json goes before training goes on. A process killed at any moment
+// leaves the previous checkpoint or the next, and metrics up to it or beyond, which resuming cuts back. Returns whether
+// the trainer finished.
 bool run(Trainer& trainer, const RunFolder& folder, int64_t checkpoint_every, const std::atomic<bool>& stop,
          const std::function<void(const EpochRecord&)>& progress);
 

@@ -48,7 +48,11 @@ Trainer::Trainer(const Context& context, const dataset::Embeddings& embeddings, 
                      std::to_string(options.epochs * batches()));
   }
   identity_ = describe(options);
+  identity_["isa"] = context.isa();
   identity_["data"] = data_.fingerprint();
+  if (options.patience > 0) {  // they decide when to stop
+    identity_["held-out-data"] = gather(embeddings, held_out_, false).fingerprint();
+  }
   initialize(head_, options.init, options.seed);
   if (held_out_.size() > 0) {
     scorer_.emplace(context, embeddings, options.hidden);
@@ -71,8 +75,8 @@ EpochRecord Trainer::run_epoch() {
                      .loss = loss,
                      .held_out_nll = std::nullopt,
                      .held_out_accuracy = std::nullopt};
-  if (!std::isfinite(loss)) {
-    throw InputError("the loss is " + std::to_string(loss) + " in epoch " + std::to_string(epoch_) +
+  if (!std::isfinite(loss)) {  // without the sign, which a NaN has by chance
+    throw InputError("the loss is " + std::to_string(std::abs(loss)) + " in epoch " + std::to_string(epoch_) +
                      "; a smaller --learning-rate, --warmup or --clip-norm may help");
   }
   if (scorer_) measure_held_out(record);
@@ -149,14 +153,19 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     const std::string there = show(checkpoint.options, name), here = show(identity_, name);
     if (there == here) continue;
     if (name == "data") throw InputError("the training pairs or their embeddings are not those of the checkpoint");
+    if (name == "held-out-data") {
+      if (!checkpoint.options.contains(name) || !identity_.contains(name)) continue;  // then --patience differs as well
+      throw InputError("the held-out pairs or their embeddings are not those of the checkpoint");
+    }
     throw InputError("--" + name + " is " + here + ", but the checkpoint was made with " + there);
   }
   if (checkpoint.epoch > options_.epochs) {
     throw InputError("--epochs is " + std::to_string(options_.epochs) + ", but the checkpoint is at epoch " +
                      std::to_string(checkpoint.epoch));
   }
-  for (const Head* head : {&checkpoint.parameters, &checkpoint.first_moments, &checkpoint.second_moments}) {
-    if (head->input() != head_.input() || head->hidden() != head_.hidden()) {
+  const Head* best = checkpoint.best ? &*checkpoint.best : nullptr;
+  for (const Head* head : {&checkpoint.parameters, &checkpoint.first_moments, &checkpoint.second_moments, best}) {
+    if (head != nullptr && (head->input() != head_.input() || head->hidden() != head_.hidden())) {
       throw InputError("the checkpoint's tensors are not of the shape that its options say");
     }
   }

@@ -40,12 +40,13 @@ class Trainer {
   bool finished() const;  // all epochs are done, or patience is at its end
   // Throws InputError where the loss is no longer finite.
   EpochRecord run_epoch();
-  // The head for raw embeddings: of the best epoch so far with patience, else of the latest.
+  // The head for raw embeddings, of best_epoch(): the best so far with patience, else the latest.
   Head model() const;
+  int64_t best_epoch() const { return epoch_ - epochs_since_best_; }
 
   Checkpoint checkpoint() const;
-  // Goes on from `checkpoint`, bit for bit as the run that made it on the same instruction set. Throws InputError,
-  // naming the option, where that run had other options or data.
+  // Goes on from `checkpoint`, bit for bit as the run that made it. Throws InputError, naming the option, where that
+  // run had other options, data or another instruction set.
   void restore(const Checkpoint& checkpoint);
 
  private:

@@ -52,6 +52,14 @@ TEST_F(AtomicFile, TakesTheLeftoverOfAKilledProcessWithItsNumber) {
   EXPECT_EQ(files_in_folder(), 1);
 }
 
+TEST_F(AtomicFile, RemovesTheLeftoversOfOneFile) {
+  for (const char* name : {"file", "file.tmp-1", "file.tmp-23", "other.tmp-1"}) write(name, "x");
+  remove_leftovers(path("file"));
+  EXPECT_TRUE(std::filesystem::exists(path("file")));
+  EXPECT_TRUE(std::filesystem::exists(path("other.tmp-1")));
+  EXPECT_EQ(files_in_folder(), 2);
+}
+
 // A limit on file sizes stands for a full disk: both make write() come back early.
 TEST_F(AtomicFile, KeepsTheOldFileWhenTheDiskIsFull) {
   write("file", "old");

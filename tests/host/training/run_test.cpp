@@ -150,6 +150,45 @@ TEST_F(RunTest, OtherOptionsOrDataAreRefused) {
   EXPECT_EQ(refused(variants()[0]), "the training pairs or their embeddings are not those of the checkpoint");
 }
 
+TEST_F(RunTest, OtherHeldOutDataAreRefusedWhereTheyDecideTheEnd) {
+  train("patient", variants()[3], End::interrupt, 2);
+  train("run", variants()[0], End::interrupt, 2);
+  std::swap(split_.held_out.chosen[3], split_.held_out.rejected[3]);
+  EXPECT_EQ(error_of([&] { train("patient", variants()[3], End::finish); }),
+            "the held-out pairs or their embeddings are not those of the checkpoint");
+  TrainOptions impatient = variants()[3];
+  impatient.patience = 0;
+  EXPECT_EQ(error_of([&] { train("patient", impatient, End::finish); }),
+            "--patience is 0, but the checkpoint was made with 2");
+  train("run", variants()[0], End::finish);
+}
+
+TEST_F(RunTest, TensorsOfAnotherShapeAreRefused) {
+  Trainer trainer(context_, embeddings_, split_, variants()[3]);
+  trainer.run_epoch();
+  const Checkpoint checkpoint = trainer.checkpoint();
+  const auto refused = [&](auto tensors) {
+    Checkpoint other = checkpoint;
+    other.*tensors = Head(Sample::kColumns, 7);
+    return error_of([&] { trainer.restore(other); });
+  };
+  const std::string message = "the checkpoint's tensors are not of the shape that its options say";
+  EXPECT_EQ(refused(&Checkpoint::parameters), message);
+  EXPECT_EQ(refused(&Checkpoint::second_moments), message);
+  EXPECT_EQ(refused(&Checkpoint::best), message);
+}
+
+TEST_F(RunTest, AnOldReportGoesWhenTrainingGoesOn) {
+  train("run", variants()[0], End::finish);
+  write("run/report.json", "old");
+  train("run", variants()[0], End::finish);  // nothing is left to train
+  EXPECT_TRUE(std::filesystem::exists(path("run/report.json")));
+  TrainOptions longer = variants()[0];
+  longer.epochs = 11;
+  train("run", longer, End::interrupt, 9);
+  EXPECT_FALSE(std::filesystem::exists(path("run/report.json")));
+}
+
 TEST_F(RunTest, OtherFilesAreNoCheckpoints) {
   train("run", variants()[0], End::finish);
   const auto file = path("run") / "checkpoint.safetensors";
