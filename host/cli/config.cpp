@@ -11,6 +11,7 @@
 
 #include "host/cli/option.h"
 #include "host/dataset/error.h"
+#include "host/dataset/mapped_file.h"
 #include "host/training/options.h"
 
 namespace rewardhead::cli {
@@ -40,9 +41,10 @@ Number parsed(const std::string& text) {  // of an option that has been read, so
 }  // namespace
 
 void read_config(CLI::App& app, const std::filesystem::path& file) {
+  const dataset::MappedFile contents(file);
   toml::table table;
   try {
-    table = toml::parse_file(file.string());
+    table = toml::parse(contents.bytes(), file.string());
   } catch (const toml::parse_error& error) {
     std::ostringstream line;
     line << error.source().begin.line;

@@ -22,7 +22,12 @@ int run(int argc, char** argv) {
     }
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
-    std::cerr << "rewardhead: " << error.what() << "\nTry --help.\n";
+    std::string message = error.what();
+    if (program.get_subcommands().empty() && program.remaining_size() > 0) {  // CLI11 says only that none was named
+      message = "'" + program.remaining().front() + "' is not one of";
+      for (const Command& command : commands) message += " " + command.app->get_name();
+    }
+    std::cerr << "rewardhead: " << message << "\nTry --help.\n";
     return kExitUsage;
   } catch (const std::exception& error) {
     std::cerr << "rewardhead: " << error.what() << "\n";

@@ -59,12 +59,17 @@ CLI::Option* add_word(CLI::App& app, const std::string& name, int& target, const
     target = static_cast<int>(found - words.begin());
   };
   return app.add_option_function<std::string>(name, read, help)
-      ->type_name(list)
+      ->type_name(words.size() > 1 ? list : "WORD")  // the default shows the only one
       ->default_str(words[static_cast<size_t>(target)]);
 }
 
-CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& target, const std::string& help) {
-  return app.add_option(name, target, help)->type_name(kFile);
+CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& target, const std::string& help,
+                      const char* kind) {
+  const auto read = [name, &target](const std::string& text) {
+    if (text.empty()) usage_error(name, "is empty, where a name is expected");
+    target = text;
+  };
+  return app.add_option_function<std::string>(name, read, help)->type_name(kind);
 }
 
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& target, const std::string& help) {

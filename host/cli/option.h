@@ -14,6 +14,7 @@ namespace rewardhead::cli {
 inline constexpr const char* kInteger = "INTEGER";
 inline constexpr const char* kNumber = "NUMBER";
 inline constexpr const char* kFile = "FILE";
+inline constexpr const char* kFolder = "FOLDER";
 inline constexpr const char* kText = "TEXT";
 
 // The part of --help with the options that decide what is trained; a run records all of them.
@@ -28,7 +29,9 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, double& target, 
 // One of `words`; `target` is its index.
 CLI::Option* add_word(CLI::App& app, const std::string& name, int& target, const std::vector<std::string>& words,
                       const std::string& help);
-CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& target, const std::string& help);
+// The name of a file or folder (`kind` is kFile or kFolder); an empty one is a usage error.
+CLI::Option* add_file(CLI::App& app, const std::string& name, std::string& target, const std::string& help,
+                      const char* kind = kFile);
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& target, const std::string& help);
 
 // Whether the command line, or a file of options, gave it.

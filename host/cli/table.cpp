@@ -121,8 +121,8 @@ void print_group_bars(std::ostream& out, const std::string& title, const Evaluat
   out << title << (lengths ? "   (┃ the longer wins)" : "") << "\n";
   for (const auto& [name, metrics] : evaluation.groups) {
     if (!metrics.accuracy) continue;
-    out << "  " << padded(shortened(name, width), width, false) << " ▕" << bar(*metrics.accuracy, metrics.accuracy_longer_rule) << "▏ "
-        << three_decimals(metrics.accuracy);
+    out << "  " << padded(shortened(name, width), width, false) << " ▕"
+        << bar(*metrics.accuracy, metrics.accuracy_longer_rule) << "▏ " << three_decimals(metrics.accuracy);
     if (lengths) out << "  ┃ " << three_decimals(metrics.accuracy_longer_rule);
     out << "  of " << with_thousands(metrics.pairs) << " pairs\n";
   }

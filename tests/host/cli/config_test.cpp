@@ -53,7 +53,13 @@ TEST_F(ConfigTest, ValuesAreCheckedAsOnTheCommandLine) {
   expect_error("standardize = 'maybe'\n", "standardize");
   expect_error("epochs = \n", "run.toml, line 1: ", 1);
   expect_error("epochs = 1\nepochs = 2\n", "run.toml, line 2: ", 1);
-  EXPECT_EQ(run(train("run", {"--config", path("none.toml")})).exit_code, 1);
+  const Result none = run(train("run", {"--config", path("none.toml")}));
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_EQ(none.err, "rewardhead: " + path("none.toml").string() + ": cannot be read: No such file or directory\n");
+  const Result empty = run({"train", "--embeddings", sample_.embeddings_file, "--pairs", sample_.pairs_file, "--out",
+                            path("run"), "--config", write("run.toml", "items = ''\n")});
+  EXPECT_EQ(empty.exit_code, 2);
+  EXPECT_NE(empty.err.find("--items: is empty"), std::string::npos) << empty.err;
 }
 
 }  // namespace

@@ -29,6 +29,9 @@ TEST_F(InfoTest, EachOperationHasOneChosenKernelAndAReasonForEveryOther) {
   for (const auto& [operation, count] : chosen) EXPECT_EQ(count, 1) << operation;
 
   const std::string text = run({"info", "--isa", "portable"}).out;
+  if (!info.at("cuda").get<bool>()) {
+    EXPECT_NE(text.find("GPU               none: this build has no CUDA kernels\n"), std::string::npos) << text;
+  }
   for (const char* part : {"processor", "instruction sets", "GPU", "forward\n", "* portable"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }

@@ -63,9 +63,18 @@ TEST_F(UsageTest, UnknownWordsListTheKnownOnes) {
   expect_usage_error(train("run", {"--objective", "hinge"}), "--objective: 'hinge' is not one of bradley-terry");
 }
 
+TEST_F(UsageTest, NamesOfFilesAreNotEmpty) {
+  for (const char* option : {"--embeddings", "--pairs", "--items", "--out", "--resume", "--config"}) {
+    expect_usage_error({"train", option, ""}, option + std::string(": is empty, where a name is expected"));
+  }
+  expect_usage_error({"train", "--items="}, "--items");
+}
+
 TEST_F(UsageTest, OptionsThatAreMissingOrDoNotGoTogether) {
   expect_usage_error({}, "subcommand");
-  expect_usage_error({"fly"}, "subcommand");
+  expect_usage_error({"fly"}, "'fly' is not one of train evaluate score info");
+  expect_usage_error({"fly", "--epochs", "3"}, "'fly' is not one of train evaluate score info");
+  expect_usage_error({"fly", "train"}, "fly");
   expect_usage_error(train("run", {"--fly"}), "--fly");
   expect_usage_error(train("run", {"--epochs"}), "--epochs");
   expect_usage_error(train("run", {"--epochs", "1", "--epochs", "2"}), "--epochs");
