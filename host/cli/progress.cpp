@@ -38,9 +38,8 @@ std::string bar(int64_t done, int64_t all) {
 Progress::Progress(int64_t epochs, int64_t log_every)
     : epochs_(epochs), log_every_(log_every), terminal_(isatty(STDERR_FILENO) == 1) {}
 
-void Progress::show(const training::EpochRecord& record) {
+void Progress::show(const training::EpochRecord& record, bool last) {
   if (log_every_ == 0) return;
-  const bool last = record.epoch == epochs_;
   if (!terminal_) {
     if (last || record.epoch % log_every_ == 0) std::fprintf(stderr, "%s\n", describe(record, epochs_).c_str());
     return;

@@ -13,7 +13,7 @@ namespace rewardhead::cli {
 class Progress {
  public:
   Progress(int64_t epochs, int64_t log_every);
-  void show(const training::EpochRecord& record);
+  void show(const training::EpochRecord& record, bool last);
   void finish();  // ends the line of the bar
 
  private:

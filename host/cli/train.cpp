@@ -74,7 +74,8 @@ void add_training_options(CLI::App& app, TrainCommand& c) {
                         "Give features mean 0 and variance 1 over the training rows; folded into the saved weights"));
   training(
       add_integer(app, "--patience", c.train.patience, 0, kMany,
-                  "Stop after this many epochs without a smaller held-out NLL, and keep the best weights; 0: never"));
+                  "Stop after this many epochs without a smaller held-out NLL, and keep the best weights; 0: never. "
+                  "The held-out figures then chose the epoch, and are optimistic"));
 }
 
 void add_run_options(CLI::App& app, TrainCommand& c) {
@@ -86,10 +87,11 @@ void add_run_options(CLI::App& app, TrainCommand& c) {
   add_integer(app, "--fold", c.fold, 0, 1 << 20, "... from this one, 0 to K-1")
       ->group("Held-out pairs")
       ->default_str("");
-  add_file(app, "--out", c.out, "Folder for the run; must not hold one")->group("Run");
+  add_file(app, "--out", c.out, "Folder for the run; must not hold one", kFolder)->group("Run");
   add_file(app, "--resume", c.resume,
-           "Go on with the run in this folder, with its options, as if it had never stopped; --epochs may grow where "
-           "the schedule is constant")
+           "Go on with the run in this folder, with its options and on the same instruction set, as if it had never "
+           "stopped; --epochs may grow where the schedule is constant",
+           kFolder)
       ->group("Run");
   add_file(app, "--config", c.config, "Take options from this TOML file where the command line has none")->group("Run");
   add_integer(app, "--checkpoint-every", c.checkpoint_every, 0, 1'000'000'000,
@@ -127,6 +129,9 @@ void print_report(const TrainCommand& c, const Inputs& inputs, const evaluation:
                   const std::optional<evaluation::Evaluation>& held_out) {
   if (held_out) {
     print_metrics(std::cout, {{"train", &train}, {"held out", &*held_out}});
+    if (c.train.patience > 0) {
+      std::cout << "\nThe held-out figures chose the epoch (--patience), so they are optimistic.\n";
+    }
   } else {
     print_metrics(std::cout, {{"train", &train}});
   }
@@ -171,6 +176,17 @@ void report(const TrainCommand& c, const training::RunFolder& folder, const Cont
   }
 }
 
+// With progress; SIGINT ends it after the epoch. Returns whether the trainer finished.
+bool run_to_the_end(training::Trainer& trainer, const training::RunFolder& folder, const TrainCommand& c) {
+  Progress progress(c.train.epochs, c.log_every);
+  const InterruptHandler handler;
+  const bool finished =
+      training::run(trainer, folder, c.checkpoint_every, interrupted,
+                    [&](const training::EpochRecord& record) { progress.show(record, trainer.finished()); });
+  progress.finish();
+  return finished;
+}
+
 int train(CLI::App& app, TrainCommand& c) {
   exclude(app, "--resume", "--out");
   exclude(app, "--resume", "--config");
@@ -193,17 +209,26 @@ int train(CLI::App& app, TrainCommand& c) {
   const dataset::Split parts = split(app, c, inputs);
   training::Trainer trainer(context, embeddings, parts, c.train);
 
+  const int64_t dropped = inputs.pairs.size() - parts.train.size() - parts.held_out.size();
+  if (dropped > 0) {
+    std::cerr << dropped << " of " << inputs.pairs.size()
+              << " pairs join a held-out item with a training one and are left out.\n";
+  }
+
   if (!folder) folder.emplace(training::RunFolder::create(c.out));
   if (std::filesystem::exists(folder->checkpoint())) trainer.restore(training::load_checkpoint(folder->checkpoint()));
-  dataset::write_atomically(folder->config(), write_config(app));
-
-  Progress progress(c.train.epochs, c.log_every);
   bool finished = false;
-  {
-    const InterruptHandler handler;
-    finished = training::run(trainer, *folder, c.checkpoint_every, interrupted,
-                             [&](const training::EpochRecord& record) { progress.show(record); });
-    progress.finish();
+  try {
+    dataset::write_atomically(folder->config(), write_config(app));
+    finished = run_to_the_end(trainer, *folder, c);
+  } catch (...) {
+    folder->discard_unsaved();
+    throw;
+  }
+  if (finished && trainer.epoch() < c.train.epochs) {
+    std::cerr << "Stopped early: no smaller held-out NLL for " << c.train.patience
+              << (c.train.patience == 1 ? " epoch" : " epochs") << "; the weights are those of epoch "
+              << trainer.best_epoch() << ".\n";
   }
   if (!finished) {
     std::cerr << "Stopped after epoch " << trainer.epoch() << ". Go on with: rewardhead train --resume "

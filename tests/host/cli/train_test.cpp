@@ -89,5 +89,60 @@ TEST_F(TrainTest, ResumeTakesItsOptionsFromTheRun) {
   expect_same_run("whole", "run");
 }
 
+TEST_F(TrainTest, ResumeNeedsTheSameInstructionSet) {
+  ASSERT_EQ(run(train("whole", {"--epochs", "5", "--isa", "portable"})).exit_code, 0);
+  ASSERT_EQ(run(train("run", {"--epochs", "3", "--isa", "portable"})).exit_code, 0);
+  const Result other = run({"train", "--resume", path("run"), "--epochs", "5", "--isa", "reference"});
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_NE(other.err.find("--isa is reference, but the checkpoint was made with portable"), std::string::npos)
+      << other.err;
+  ASSERT_EQ(run({"train", "--resume", path("run"), "--epochs", "5", "--isa", "portable"}).exit_code, 0);
+  expect_same_run("whole", "run");
+}
+
+TEST_F(TrainTest, PairsAcrossAnUngroupedSplitAreCounted) {
+  const Result result = run(train("run", {"--epochs", "1", "--holdout", "0.3", "--log-every", "0", "--json"}));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json report = json::parse(result.out);
+  const int kept = report.at("train").at("pairs").get<int>() + report.at("held_out").at("pairs").get<int>();
+  EXPECT_EQ(result.err,
+            std::to_string(150 - kept) + " of 150 pairs join a held-out item with a training one and are left out.\n");
+}
+
+TEST_F(TrainTest, StoppingEarlyIsSaid) {
+  const Result result = run(train("run", {"--epochs", "500", "--learning-rate", "0.05", "--group-column", "topic",
+                                          "--folds", "3", "--fold", "1", "--patience", "3", "--log-every", "500"}));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string lines = contents_of(path("run/metrics.jsonl"));
+  const auto epochs = std::count(lines.begin(), lines.end(), '\n');
+  ASSERT_LT(epochs, 500);
+  EXPECT_EQ(result.err.find("epoch " + std::to_string(epochs) + "/500  "), 0u) << result.err;
+  EXPECT_NE(result.err.find("Stopped early: no smaller held-out NLL for 3 epochs; the weights are those of epoch " +
+                            std::to_string(epochs - 3) + ".\n"),
+            std::string::npos)
+      << result.err;
+  EXPECT_NE(result.out.find("The held-out figures chose the epoch"), std::string::npos) << result.out;
+}
+
+TEST_F(TrainTest, ADivergedRunLeavesNothingUnlessItSaved) {
+  const Arguments diverging{"--epochs", "50", "--learning-rate", "1e30"};
+  for (int i = 0; i < 2; ++i) {
+    const Result result = run(train("run", diverging));
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_NE(result.err.find("the loss is nan in epoch 2; a smaller --learning-rate"), std::string::npos)
+        << result.err;
+    EXPECT_FALSE(std::filesystem::exists(path("run")));
+  }
+  std::filesystem::create_directory(path("mine"));
+  write("mine/notes.txt", "x");
+  EXPECT_EQ(run(train("mine", diverging)).exit_code, 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path("mine")), {}), 1);
+
+  EXPECT_EQ(run(train("saved", joined(diverging, {"--checkpoint-every", "1"}))).exit_code, 1);
+  for (const char* file : {"config.toml", "metrics.jsonl", "checkpoint.safetensors"}) {
+    EXPECT_TRUE(std::filesystem::exists(path("saved") / file)) << file;
+  }
+}
+
 }  // namespace
 }  // namespace rewardhead::cli
