@@ -7,6 +7,10 @@
 // still in registers, yields the mask bits and adds w2 relu(z) to the rows' rewards without a horizontal sum.
 // W1 is read where it lies, by broadcast; z is never stored.
 //
+// A panel of at most kFewRows rows would leave most lanes empty (scoring one response, best-of-N, the end of a batch).
+// There hidden units lie in the lanes: squares of W1 are transposed in registers on the way, each is read once for all
+// rows, and z is transposed back for the same epilogue. Every z is the same chain of operations, hence the same bits.
+//
 // Every z is b1 and the sum of chains of at most kChain fused multiply-adds, ascending in k, and every reward the sum
 // over hidden units in ascending order within chunks of kHiddenChunk, then over chunks: neither threads, nor tiles, nor
 // other rows change a bit.
@@ -28,7 +32,8 @@
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int64_t kHiddenChunk = 96;  // a multiple of every tile_hidden
+// A multiple of every tile_hidden and every number of lanes; small, so that one block of rows can be shared by threads.
+constexpr int64_t kHiddenChunk = 48;
 // Longest chain of roundings in z. At input 4096 one chain has 3 times the error of PyTorch's fp32, these 0.3 times.
 constexpr int64_t kChain = 384;
 
@@ -48,6 +53,22 @@ void pack_panel(const Element* x, int64_t stride, int64_t rows, int64_t input, i
       V::transpose(block);
       for (int64_t i = 0; i < columns; ++i) V::store(panel + (k + i) * width + v * V::lanes, block[i]);
     }
+  }
+}
+
+// From z [units][vectors of rows]: adds w2 relu(z) to sums [vectors * lanes] and writes the mask bits [units].
+template <class V, int units, int vectors>
+void finish_tile(const typename V::Vector (&z)[units][vectors], const float* w2, float* sums, uint64_t* bits) {
+  using Vector = typename V::Vector;
+  const Vector zero = V::set(0.0f);
+  for (int v = 0; v < vectors; ++v) {
+    Vector sum = V::load(sums + v * V::lanes);
+    for (int u = 0; u < units; ++u) sum = V::fma(V::set(w2[u]), V::max(zero, z[u][v]), sum);
+    V::store(sums + v * V::lanes, sum);
+  }
+  for (int u = 0; u < units; ++u) {
+    bits[u] = 0;
+    for (int v = 0; v < vectors; ++v) bits[u] |= static_cast<uint64_t>(V::active(z[u][v])) << (v * V::lanes);
   }
 }
 
@@ -78,16 +99,7 @@ void forward_tile(const float* w1, const float* b1, const float* w2, const float
       for (int v = 0; v < vectors; ++v) z[u][v] = V::add(z[u][v], part[u][v]);
     }
   }
-  const Vector zero = V::set(0.0f);
-  for (int v = 0; v < vectors; ++v) {
-    Vector sum = V::load(sums + v * V::lanes);
-    for (int u = 0; u < units; ++u) sum = V::fma(V::set(w2[u]), V::max(zero, z[u][v]), sum);
-    V::store(sums + v * V::lanes, sum);
-  }
-  for (int u = 0; u < units; ++u) {
-    bits[u] = 0;
-    for (int v = 0; v < vectors; ++v) bits[u] |= static_cast<uint64_t>(V::active(z[u][v])) << (v * V::lanes);
-  }
+  finish_tile<V, units, vectors>(z, w2, sums, bits);
 }
 
 using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*);
@@ -102,6 +114,72 @@ constexpr auto forward_tile_row(std::integer_sequence<int, units...>) {
 template <class V, int... vectors>
 constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
   return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, V::tile_hidden>{})...};
+}
+
+// The most rows for which hidden units go into the lanes: beyond, the transposition of W1 costs more than empty lanes.
+template <class V>
+constexpr int kFewRows = V::lanes / 2;
+
+// lanes hidden units from w1, b1, w2 on by `rows` rows of x [rows, input]; like forward_tile otherwise. `units` of them
+// exist, and the others' bits are meaningless.
+template <class V, int rows>
+void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t input, int64_t units,
+                      float* sums, uint64_t* bits) {
+  using Vector = typename V::Vector;
+  Vector z[V::lanes];  // by row, then by hidden unit
+  for (int row = 0; row < V::lanes; ++row) z[row] = row < rows ? load_partial<V>(b1, units) : V::set(0.0f);
+  for (int64_t first = 0; first < input; first += kChain) {
+    const int64_t end = std::min(input, first + kChain);
+    Vector part[rows];
+    for (int row = 0; row < rows; ++row) part[row] = V::set(0.0f);
+    Vector block[V::lanes];
+    int64_t k = first;
+    if (units >= V::lanes) {
+      for (; k + V::lanes <= end; k += V::lanes) {
+        for (int u = 0; u < V::lanes; ++u) block[u] = V::load(w1 + u * input + k);
+        V::transpose(block);
+        for (int i = 0; i < V::lanes; ++i) {
+          for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
+        }
+      }
+    }
+    for (; k < end; k += V::lanes) {
+      const int64_t columns = std::min<int64_t>(V::lanes, end - k);
+      for (int u = 0; u < V::lanes; ++u) {
+        block[u] = u < units ? load_partial<V>(w1 + u * input + k, columns) : V::set(0.0f);
+      }
+      V::transpose(block);
+      for (int64_t i = 0; i < columns; ++i) {
+        for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
+      }
+    }
+    for (int row = 0; row < rows; ++row) z[row] = V::add(z[row], part[row]);
+  }
+  V::transpose(z);
+  Vector column[V::lanes][1];
+  alignas(kAlignment) float outer[V::lanes];
+  V::store(outer, load_partial<V>(w2, units));
+  for (int u = 0; u < V::lanes; ++u) column[u][0] = u < units ? z[u] : V::set(0.0f);
+  finish_tile<V, V::lanes, 1>(column, outer, sums, bits);
+}
+
+using FewRowsTile = void (*)(const float*, const float*, const float*, const float*, int64_t, int64_t, float*,
+                             uint64_t*);
+
+// tiles[rows - 1]
+template <class V, int... rows>
+constexpr auto few_rows_tiles(std::integer_sequence<int, rows...>) {
+  return std::array<FewRowsTile, sizeof...(rows)>{forward_few_rows<V, rows + 1>...};
+}
+
+// copy[row][k] in fp32.
+template <class V, class Element>
+void widen_rows(const Element* x, int64_t stride, int64_t rows, int64_t input, float* copy) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t k = 0; k < input; k += V::lanes) {
+      store_partial<V>(copy + row * input + k, load_partial<V>(x + row * stride + k, input - k), input - k);
+    }
+  }
 }
 
 struct ForwardScratch {
@@ -129,25 +207,36 @@ template <class V, class Element>
 void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int64_t block, int64_t first_chunk,
                    int64_t last_chunk, float* panel) {
   static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, V::tile_vectors>{});
+  static constexpr auto few_tiles = few_rows_tiles<V>(std::make_integer_sequence<int, kFewRows<V>>{});
   constexpr int64_t panel_rows = V::tile_vectors * V::lanes;
-  static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0);
+  static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0 && kHiddenChunk % V::lanes == 0);
   const int64_t end = std::min(a.x.rows, (block + 1) * kMaskRows);
   for (int64_t row = block * kMaskRows; row < end; row += panel_rows) {
     const int64_t rows = std::min(panel_rows, end - row);
     const int vectors = static_cast<int>((rows + V::lanes - 1) / V::lanes);
-    pack_panel<V>(static_cast<const Element*>(a.x.data) + row * a.x.stride, a.x.stride, rows, a.x.columns, vectors,
-                  panel);
+    const bool few = rows <= kFewRows<V>;
+    const Element* x = static_cast<const Element*>(a.x.data) + row * a.x.stride;
+    if (few) {
+      widen_rows<V>(x, a.x.stride, rows, a.x.columns, panel);
+    } else {
+      pack_panel<V>(x, a.x.stride, rows, a.x.columns, vectors, panel);
+    }
     const uint64_t present = ~uint64_t{0} >> (64 - rows);
     const int64_t shift = row % kMaskRows;
+    const int64_t tile_units = few ? V::lanes : V::tile_hidden;
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       float* sums = scratch.chunk_rewards + chunk * scratch.padded_rows + row;
       std::fill_n(sums, vectors * V::lanes, 0.0f);
       const int64_t last = std::min(a.hidden, (chunk + 1) * kHiddenChunk);
-      for (int64_t h = chunk * kHiddenChunk; h < last; h += V::tile_hidden) {
-        const int64_t units = std::min<int64_t>(V::tile_hidden, last - h);
-        uint64_t bits[V::tile_hidden];
-        tiles[vectors - 1][units - 1](a.head.w1 + h * a.x.columns, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns,
-                                      sums, bits);
+      for (int64_t h = chunk * kHiddenChunk; h < last; h += tile_units) {
+        const int64_t units = std::min(tile_units, last - h);
+        const float* w1 = a.head.w1 + h * a.x.columns;
+        uint64_t bits[std::max(V::tile_hidden, V::lanes)];
+        if (few) {
+          few_tiles[rows - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, units, sums, bits);
+        } else {
+          tiles[vectors - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, sums, bits);
+        }
         if (!a.mask) continue;
         uint64_t* words = a.mask + block * a.hidden + h;
         for (int64_t u = 0; u < units; ++u) words[u] = (shift ? words[u] : 0) | (bits[u] & present) << shift;
