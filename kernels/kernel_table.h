@@ -45,6 +45,12 @@ struct HeadTensors {
   Float* b1;  // [hidden]
   Float* w2;  // [hidden]
   Float* b2;  // [1]
+
+  // Of an ensemble, whose tensors have a leading dimension.
+  HeadTensors member(int64_t index, int64_t hidden, int64_t input) const {
+    if (hidden == 0) return {w1 + index * input, b1, w2, b2};
+    return {w1 + index * hidden * input, b1 + index * hidden, w2 + index * hidden, b2 + index};
+  }
 };
 
 // The activation mask: bit i of words[block * hidden + h] says that hidden unit h is active in row 64 * block + i,
@@ -52,12 +58,15 @@ struct HeadTensors {
 inline constexpr int64_t kMaskRows = 64;
 inline constexpr int64_t mask_blocks(int64_t rows) { return (rows + kMaskRows - 1) / kMaskRows; }
 
+// `members` heads over one X, an ensemble: each tensor, the rewards and their gradient have a leading dimension of it,
+// and the mask's words are [mask_blocks(rows), members, hidden]. 1 for the linear head.
 struct ForwardArguments {
   Matrix x;
   int64_t hidden;
   HeadTensors<const float> head;
-  float* rewards;  // [rows]
-  uint64_t* mask;  // [mask_blocks(rows), hidden]; null when only scoring, and for the linear head
+  float* rewards;  // [members, rows]
+  uint64_t* mask;  // [mask_blocks(rows), members, hidden]; null when only scoring, and for the linear head
+  int64_t members = 1;
 };
 
 struct BackwardArguments {
@@ -65,10 +74,11 @@ struct BackwardArguments {
   int64_t hidden;
   HeadTensors<const float> head;
   const uint64_t* mask;          // as the forward wrote it
-  const float* reward_gradient;  // [rows]
+  const float* reward_gradient;  // [members, rows]
   HeadTensors<float> gradient;
-  float* input_gradient;  // [rows, input] with its own stride, or null
+  float* input_gradient;  // [rows, input] with its own stride, or null; the sum over members
   int64_t input_gradient_stride;
+  int64_t members = 1;
 };
 
 struct PairLossArguments {
@@ -103,6 +113,7 @@ struct Shape {
   int64_t hidden;
   int64_t pairs;
   bool input_gradient;
+  int64_t members = 1;
 };
 
 inline constexpr size_t kAlignment = 64;  // of workspaces and of every piece carved from one

@@ -102,7 +102,7 @@ rh_status rh_context_create(const rh_context_options* options, rh_context** cont
   });
 }
 void rh_context_destroy(rh_context* context) { delete context; }
-int rh_context_threads(const rh_context* context) { return context ? context->pool.threads() : 0; }
+int rh_context_threads(const rh_context* context) { return context ? context->threads() : 0; }
 const char* rh_context_isa(const rh_context* context) { return context ? context->implementation.name : ""; }
 rh_device rh_context_device(const rh_context* context) { return context ? RH_DEVICE_CPU : RH_DEVICE_AUTO; }
 int rh_context_kernel_count(const rh_context* context) {
@@ -161,6 +161,9 @@ rh_status rh_adamw(const rh_plan* plan, const rh_adamw_options* options, const r
     runtime::adamw(checked(plan), options, parameters, gradients, first_moments, second_moments, gradient_norm,
                    workspace);
   });
+}
+rh_status rh_loss_gradients(const rh_plan* plan, const rh_loss_arguments* arguments, rh_workspace workspace) {
+  return guarded([&] { runtime::loss_gradients(checked(plan), arguments, workspace); });
 }
 rh_status rh_train_step(const rh_plan* plan, const rh_train_arguments* arguments, rh_workspace workspace) {
   return guarded([&] { runtime::train_step(checked(plan), arguments, workspace); });

@@ -9,11 +9,13 @@
 using rewardhead::runtime::ApiError;
 using rewardhead::runtime::Implementation;
 
-rh_context::rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads)
+rh_context::rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads,
+                       std::optional<rewardhead::kernels::Executor> callers)
     : implementation(
           (device == RH_DEVICE_CUDA
                ? throw ApiError(RH_UNSUPPORTED, "device is cuda, but this build has no CUDA kernels; use cpu or auto")
                : rewardhead::runtime::choose_implementation(isa, isa_origin))),
+      executor(callers),
       pool(threads) {
   for (const char* operation : rewardhead::runtime::kOperations) {
     bool passed = false;
@@ -36,6 +38,7 @@ std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
   std::string isa = "auto";
   std::string origin = "isa";
   int threads = 0;
+  std::optional<kernels::Executor> executor;
   if (options) {
     if (options->struct_size != sizeof *options) {
       refuse("options->struct_size is " + std::to_string(options->struct_size) + "; expected " +
@@ -45,6 +48,13 @@ std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
     require_range("threads", options->threads, 0, 1024);
     device = options->device;
     threads = options->threads;
+    if (const rh_executor* callers = options->executor) {
+      require_range("executor->threads", callers->threads, 1, 1024);
+      if (!callers->run) refuse("executor->run is NULL");
+      if (threads != 0) refuse("threads is " + std::to_string(threads) + "; with an executor it is 0");
+      threads = 1;
+      executor = {callers->threads, callers->self, callers->run};
+    }
   }
   if (options && options->isa) {
     isa = options->isa;
@@ -52,7 +62,7 @@ std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
     isa = variable;
     origin = "the environment variable REWARDHEAD_ISA";
   }
-  return std::make_unique<rh_context>(device, isa, origin, threads ? threads : available_threads());
+  return std::make_unique<rh_context>(device, isa, origin, threads ? threads : available_threads(), executor);
 }
 
 }  // namespace rewardhead::runtime

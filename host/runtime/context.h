@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,9 +11,14 @@
 #include "rewardhead/rewardhead.h"
 
 struct rh_context {
-  rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads);
+  // With an executor, `threads` is 1.
+  rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads,
+             std::optional<rewardhead::kernels::Executor> executor);
+
+  int threads() const { return executor ? executor->threads : pool.threads(); }
 
   const rewardhead::runtime::Implementation& implementation;
+  std::optional<rewardhead::kernels::Executor> executor;  // the caller's; then the pool has no workers
   mutable rewardhead::runtime::ThreadPool pool;
 
   struct KernelRow {

@@ -22,6 +22,8 @@ namespace {
 constexpr int64_t kMaxRows = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 constexpr int64_t kMaxPairs = int64_t{1} << 40;
+constexpr int64_t kMaxMembers = int64_t{1} << 16;
+constexpr int64_t kMaxUnits = int64_t{1} << 30;  // hidden units of all members
 constexpr uint32_t kAllOperations = RH_TRAIN | RH_INPUT_GRADIENT;
 
 uint32_t with_implied(uint32_t operations) {
@@ -47,19 +49,30 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
   require_range("input_dtype", integer(options.input_dtype), 0, integer(RH_BF16));
   if (operations & RH_PAIR_LOSS) require_range("max_pairs", options.max_pairs, int64_t{1}, kMaxPairs);
   require_range("objective", integer(options.objective), 0, integer(RH_BRADLEY_TERRY));
+  require_range("members", options.members, int64_t{0}, kMaxMembers);
   dtype = static_cast<rewardhead::kernels::Dtype>(options.input_dtype);
-  shape = {options.rows, head ? options.input_dim : 0, head ? options.hidden_dim : 0,
-           operations & RH_PAIR_LOSS ? options.max_pairs : 0, (operations & RH_INPUT_GRADIENT) != 0};
+  shape = {options.rows,
+           head ? options.input_dim : 0,
+           head ? options.hidden_dim : 0,
+           operations & RH_PAIR_LOSS ? options.max_pairs : 0,
+           (operations & RH_INPUT_GRADIENT) != 0,
+           std::max<int64_t>(options.members, 1)};
+  require_range("members", shape.members, int64_t{1}, kMaxUnits / std::max<int64_t>(shape.hidden, 1));
+  if (shape.members > 1 && shape.hidden == 0 && shape.input_gradient) {
+    throw rewardhead::runtime::ApiError(RH_UNSUPPORTED, "members is " + std::to_string(shape.members) +
+                                                            ", and RH_INPUT_GRADIENT serves one linear head only");
+  }
   workspace_bytes = std::max<size_t>(carve(nullptr).bytes, RH_ALIGNMENT);
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {
   const KernelTable& table = context->implementation.table();
-  const int threads = context->pool.threads();
+  const int threads = context->threads();
   Carver carver(base);
   Workspace workspace;
   const bool keeps_mask = operations & RH_BACKWARD && shape.hidden;
-  workspace.mask = carver.take<uint64_t>(keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.hidden : 0);
+  workspace.mask = carver.take<uint64_t>(
+      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0);
   size_t scratch = 0;
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));
@@ -172,8 +185,39 @@ void check_pairs(const rh_plan& plan, const rh_pairs* pairs, int64_t rows, doubl
   }
   constexpr float kLargest = std::numeric_limits<float>::max();
   check_values("pairs->margin", pairs->margin, pairs->count, -kLargest, kLargest);
-  check_values("pairs->weight", pairs->weight, pairs->count, 0, kLargest);
+  check_values("pairs->weight", pairs->weight, plan.shape.members * pairs->count, 0, kLargest);
   check_values("pairs->label", pairs->label, pairs->count, 0, 1);
+}
+
+void check_input_gradient(const rh_plan& plan, const float* input_gradient, int64_t stride) {
+  if (!input_gradient) return;
+  require_operation(plan, RH_INPUT_GRADIENT, "RH_INPUT_GRADIENT");
+  check_pointer("input_gradient", input_gradient);
+  if (stride < plan.shape.input) {
+    refuse("input_gradient_stride is " + std::to_string(stride) + "; the plan's input_dim is " +
+           std::to_string(plan.shape.input));
+  }
+}
+
+// A struct that tells its own size, so that a program built against another version of it is refused.
+template <class Arguments>
+void check_arguments(const Arguments* arguments) {
+  require(arguments, "arguments is NULL");
+  if (arguments->struct_size != sizeof *arguments) {
+    refuse("arguments->struct_size is " + std::to_string(arguments->struct_size) + "; expected " +
+           std::to_string(sizeof *arguments));
+  }
+}
+
+// What rh_loss_gradients and rh_train_step share.
+void check_loss(const rh_plan& plan, const rh_loss_arguments& a) {
+  check_matrix(plan, &a.x);
+  check_pairs(plan, &a.pairs, a.x.rows, a.normalizer);
+  check_tensors(plan, "parameters", &a.parameters);
+  check_tensors(plan, "gradients", &a.gradients);
+  check_pointer("rewards", a.rewards);
+  check_pointer("reward_gradient", a.reward_gradient);
+  check_pointer("loss", a.loss);
 }
 
 void check_adamw(const rh_adamw_options* options) {
@@ -206,69 +250,114 @@ kernels::Matrix matrix(const rh_plan& plan, const rh_matrix& x) {
   return {x.data, plan.dtype, x.rows, plan.shape.input, x.row_stride};
 }
 
-// The kernels of one execute on its share of the workspace.
-struct Execution {
-  Execution(const rh_plan& p, rh_workspace workspace)
-      : plan(p),
-        table(p.context->implementation.table()),
-        memory(p.carve(workspace.data)),
-        loan(p.context->pool),
-        executor(loan.executor()) {}
+// What waking the workers is worth: below this many units of work, each about a tenth of a nanosecond's, one thread is
+// done before two have begun. A unit is an element read or written, or 16 multiply-adds.
+constexpr int64_t kSmallWork = 1 << 17;
+
+// The kernels of one execute on its share of the workspace. The linear head's members go one by one.
+class Execution {
+ public:
+  Execution(const rh_plan& plan, rh_workspace workspace)
+      : plan_(plan),
+        table_(plan.context->implementation.table()),
+        memory_(plan.carve(workspace.data)),
+        loan_(plan.context->pool) {}
 
   void forward(const rh_matrix& x, const rh_tensors& parameters, float* rewards) {
-    table.forward({matrix(plan, x), plan.shape.hidden, readable(parameters), rewards, memory.mask}, executor,
-                  memory.scratch);
+    for_each_part([&](int64_t member, int64_t members) {
+      table_.forward({matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
+                      rewards + member * x.rows, memory_.mask, members},
+                     executor(head_work(x.rows)), memory_.scratch);
+    });
   }
 
   void pair_loss(const float* rewards, int64_t rows, const rh_pairs& pairs, double normalizer, float* loss,
                  float* reward_gradient) {
     if (normalizer == 0) normalizer = static_cast<double>(pairs.count);
-    table.pair_loss({rewards, rows, pairs.count, pairs.chosen, pairs.rejected, pairs.margin, pairs.weight, pairs.label,
-                     normalizer, loss, reward_gradient},
-                    executor, memory.scratch);
+    for (int64_t member = 0; member < plan_.shape.members; ++member) {
+      table_.pair_loss({rewards + member * rows, rows, pairs.count, pairs.chosen, pairs.rejected, pairs.margin,
+                        pairs.weight ? pairs.weight + member * pairs.count : nullptr, pairs.label, normalizer,
+                        loss + member, reward_gradient ? reward_gradient + member * rows : nullptr},
+                       executor(rows + 8 * pairs.count), memory_.scratch);
+    }
   }
 
   void backward(const rh_matrix& x, const rh_tensors& parameters, const float* reward_gradient,
                 const rh_tensors& gradients, float* input_gradient, int64_t input_gradient_stride) {
-    table.backward({matrix(plan, x), plan.shape.hidden, readable(parameters), memory.mask, reward_gradient,
-                    writable(gradients), input_gradient, input_gradient_stride},
-                   executor, memory.scratch);
+    for_each_part([&](int64_t member, int64_t members) {
+      table_.backward({matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()), memory_.mask,
+                       reward_gradient + member * x.rows, writable(gradients).member(member, hidden(), input()),
+                       input_gradient, input_gradient_stride, members},
+                      executor((input_gradient ? 2 : 1) * head_work(x.rows)), memory_.scratch);
+    });
+  }
+
+  void loss_gradients(const rh_loss_arguments& a) {
+    forward(a.x, a.parameters, a.rewards);
+    pair_loss(a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient);
+    backward(a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient, a.input_gradient_stride);
   }
 
   void adamw(const rh_adamw_options& o, const rh_tensors& parameters, const rh_tensors& gradients,
              const rh_tensors& first_moments, const rh_tensors& second_moments, float* gradient_norm) {
-    const int64_t hidden = plan.shape.hidden;
     const struct {
       float* rh_tensors::*tensor;
-      int64_t count;
-    } parts[] = {{&rh_tensors::w1, std::max<int64_t>(hidden, 1) * plan.shape.input},
-                 {&rh_tensors::b1, hidden},
-                 {&rh_tensors::w2, hidden},
-                 {&rh_tensors::b2, hidden ? 1 : 0}};
-    double scale = 1;
-    if (o.clip_norm > 0 || gradient_norm) {
+      int64_t count;  // of one member
+    } parts[] = {{&rh_tensors::w1, std::max<int64_t>(hidden(), 1) * input()},
+                 {&rh_tensors::b1, hidden()},
+                 {&rh_tensors::w2, hidden()},
+                 {&rh_tensors::b2, hidden() ? 1 : 0}};
+    const auto update = [&](int64_t member, int64_t members, double scale) {
+      for (const auto& part : parts) {
+        if (part.count == 0) continue;
+        const int64_t first = member * part.count, count = members * part.count;
+        table_.adamw({count, parameters.*part.tensor + first, gradients.*part.tensor + first,
+                      first_moments.*part.tensor + first, second_moments.*part.tensor + first, o.learning_rate, o.beta1,
+                      o.beta2, o.epsilon, o.weight_decay, scale, o.step},
+                     executor(4 * count));
+      }
+    };
+    if (o.clip_norm == 0 && !gradient_norm) return update(0, plan_.shape.members, 1);
+    for (int64_t member = 0; member < plan_.shape.members; ++member) {
       double squares = 0;
       for (const auto& part : parts) {
-        squares += table.sum_of_squares(gradients.*part.tensor, part.count, executor, memory.scratch);
+        if (part.count == 0) continue;
+        squares += table_.sum_of_squares(gradients.*part.tensor + member * part.count, part.count, executor(part.count),
+                                         memory_.scratch);
       }
       const double norm = std::sqrt(squares);
-      if (gradient_norm) *gradient_norm = static_cast<float>(norm);
+      if (gradient_norm) gradient_norm[member] = static_cast<float>(norm);
       // As torch.nn.utils.clip_grad_norm_: the 1e-6 keeps a zero norm from dividing; a NaN norm stays NaN.
-      if (o.clip_norm > 0 && !(norm + 1e-6 <= o.clip_norm)) scale = o.clip_norm / (norm + 1e-6);
-    }
-    for (const auto& part : parts) {
-      table.adamw(
-          {part.count, parameters.*part.tensor, gradients.*part.tensor, first_moments.*part.tensor,
-           second_moments.*part.tensor, o.learning_rate, o.beta1, o.beta2, o.epsilon, o.weight_decay, scale, o.step},
-          executor);
+      const bool clips = o.clip_norm > 0 && !(norm + 1e-6 <= o.clip_norm);
+      update(member, 1, clips ? o.clip_norm / (norm + 1e-6) : 1);
     }
   }
 
-  const rh_plan& plan;
-  const KernelTable& table;
-  rh_plan::Workspace memory;
-  ThreadPool::Loan loan;
-  kernels::Executor executor;
+ private:
+  int64_t hidden() const { return plan_.shape.hidden; }
+  int64_t input() const { return plan_.shape.input; }
+
+  // part(first member, members)
+  template <class Part>
+  void for_each_part(const Part& part) const {
+    const int64_t members = plan_.shape.members;
+    const int64_t step = hidden() ? members : 1;
+    for (int64_t member = 0; member < members; member += step) part(member, step);
+  }
+
+  // Of one pass of a head over X.
+  int64_t head_work(int64_t rows) const {
+    return input() * (rows + plan_.shape.members * hidden()) + rows * input() * plan_.shape.members * hidden() / 16;
+  }
+  kernels::Executor executor(int64_t work) {
+    if (work < kSmallWork) return serial_executor();
+    return plan_.context->executor ? *plan_.context->executor : loan_.executor();
+  }
+
+  const rh_plan& plan_;
+  const KernelTable& table_;
+  rh_plan::Workspace memory_;
+  ThreadPool::Loan loan_;
 };
 
 }  // namespace
@@ -303,14 +392,7 @@ void backward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* paramet
   check_tensors(plan, "parameters", parameters);
   check_pointer("reward_gradient", reward_gradient);
   check_tensors(plan, "gradients", gradients);
-  if (input_gradient) {
-    require_operation(plan, RH_INPUT_GRADIENT, "RH_INPUT_GRADIENT");
-    check_pointer("input_gradient", input_gradient);
-    if (input_gradient_stride < plan.shape.input) {
-      refuse("input_gradient_stride is " + std::to_string(input_gradient_stride) + "; the plan's input_dim is " +
-             std::to_string(plan.shape.input));
-    }
-  }
+  check_input_gradient(plan, input_gradient, input_gradient_stride);
   check_workspace(plan, workspace);
   Execution(plan, workspace)
       .backward(*x, *parameters, reward_gradient, *gradients, input_gradient, input_gradient_stride);
@@ -330,29 +412,31 @@ void adamw(const rh_plan& plan, const rh_adamw_options* options, const rh_tensor
   Execution(plan, workspace).adamw(*options, *parameters, *gradients, *first_moments, *second_moments, gradient_norm);
 }
 
+void loss_gradients(const rh_plan& plan, const rh_loss_arguments* arguments, rh_workspace workspace) {
+  require_operation(plan, RH_PAIR_LOSS | RH_BACKWARD, "RH_PAIR_LOSS and RH_BACKWARD");
+  check_arguments(arguments);
+  const rh_loss_arguments& a = *arguments;
+  check_loss(plan, a);
+  check_input_gradient(plan, a.input_gradient, a.input_gradient_stride);
+  check_workspace(plan, workspace);
+  Execution(plan, workspace).loss_gradients(a);
+}
+
 void train_step(const rh_plan& plan, const rh_train_arguments* arguments, rh_workspace workspace) {
   require_operation(plan, RH_TRAIN, "all of RH_TRAIN");
-  require(arguments, "arguments is NULL");
+  check_arguments(arguments);
   const rh_train_arguments& a = *arguments;
-  if (a.struct_size != sizeof a) {
-    refuse("arguments->struct_size is " + std::to_string(a.struct_size) + "; expected " + std::to_string(sizeof a));
-  }
-  check_matrix(plan, &a.x);
-  check_pairs(plan, &a.pairs, a.x.rows, a.normalizer);
+  const rh_loss_arguments loss = {sizeof loss,  a.x,         a.pairs,   a.normalizer,
+                                  a.parameters, a.gradients, a.rewards, a.reward_gradient,
+                                  a.loss,       nullptr,     0};
+  check_loss(plan, loss);
   check_adamw(&a.optimizer);
-  check_tensors(plan, "parameters", &a.parameters);
-  check_tensors(plan, "gradients", &a.gradients);
   check_tensors(plan, "first_moments", &a.first_moments);
   check_tensors(plan, "second_moments", &a.second_moments);
-  check_pointer("rewards", a.rewards);
-  check_pointer("reward_gradient", a.reward_gradient);
-  check_pointer("loss", a.loss);
   if (a.gradient_norm) check_pointer("gradient_norm", a.gradient_norm);
   check_workspace(plan, workspace);
   Execution run(plan, workspace);
-  run.forward(a.x, a.parameters, a.rewards);
-  run.pair_loss(a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient);
-  run.backward(a.x, a.parameters, a.reward_gradient, a.gradients, nullptr, 0);
+  run.loss_gradients(loss);
   run.adamw(a.optimizer, a.parameters, a.gradients, a.first_moments, a.second_moments, a.gradient_norm);
 }
 

@@ -41,6 +41,7 @@ void backward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* paramet
 void adamw(const rh_plan& plan, const rh_adamw_options* options, const rh_tensors* parameters,
            const rh_tensors* gradients, const rh_tensors* first_moments, const rh_tensors* second_moments,
            float* gradient_norm, rh_workspace workspace);
+void loss_gradients(const rh_plan& plan, const rh_loss_arguments* arguments, rh_workspace workspace);
 void train_step(const rh_plan& plan, const rh_train_arguments* arguments, rh_workspace workspace);
 
 }  // namespace rewardhead::runtime

@@ -82,10 +82,9 @@ void ThreadPool::run(const Job& job) {
   }
 }
 
-void ThreadPool::Loan::run(void* self, int64_t tasks, kernels::Executor::Task task, const void* context) {
-  Loan& loan = *static_cast<Loan*>(self);
-  if (tasks > 1 && loan.workers_ && !loan.pool_.workers_.empty()) return loan.pool_.run({tasks, task, context});
-  for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
+void ThreadPool::Loan::run(void* pool, int64_t tasks, kernels::Executor::Task task, const void* context) {
+  if (tasks == 1) return task(context, 0, 0);
+  static_cast<ThreadPool*>(pool)->run({tasks, task, context});
 }
 
 }  // namespace rewardhead::runtime

@@ -10,6 +10,13 @@
 
 namespace rewardhead::runtime {
 
+// All tasks on the calling thread.
+inline kernels::Executor serial_executor() {
+  return {1, nullptr, [](void*, int64_t tasks, kernels::Executor::Task task, const void* context) {
+            for (int64_t index = 0; index < tasks; ++index) task(context, index, 0);
+          }};
+}
+
 // Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
 class ThreadPool {
  public:
@@ -21,7 +28,6 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Lends the workers to one caller at a time; to any further caller it lends none, and its tasks run on its thread.
-  // The number of threads it names is always threads(), since scratch memory was sized for that.
   class Loan {
    public:
     explicit Loan(ThreadPool& pool) : pool_(pool), workers_(!pool.lent_.exchange(true, std::memory_order_acquire)) {}
@@ -30,10 +36,12 @@ class ThreadPool {
     }
     Loan(const Loan&) = delete;
     Loan& operator=(const Loan&) = delete;
-    kernels::Executor executor() { return {pool_.threads(), this, run}; }
+    kernels::Executor executor() {
+      return workers_ && pool_.threads() > 1 ? kernels::Executor{pool_.threads(), &pool_, run} : serial_executor();
+    }
 
    private:
-    static void run(void* self, int64_t tasks, kernels::Executor::Task task, const void* context);
+    static void run(void* pool, int64_t tasks, kernels::Executor::Task task, const void* context);
     ThreadPool& pool_;
     bool workers_;
   };

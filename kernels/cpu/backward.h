@@ -20,9 +20,9 @@ namespace rewardhead::kernels {
 namespace {
 
 struct BackwardScratch {
-  uint64_t* row_words;  // [mask_blocks(hidden), rows]: the mask transposed; only for dX
-  float* dots;          // [chunks, hidden]: <W1[h], G[h]> by chunk of columns
-  float* totals;        // [hidden]: g
+  uint64_t* row_words;  // [mask_blocks(hidden), rows]: one member's mask transposed; only for dX
+  float* dots;          // [chunks, members, hidden]: <W1[h], G[h]> by chunk of columns
+  float* totals;        // [members, hidden]: g
   char* workers;        // [threads, worker_bytes]
   size_t worker_bytes;
   size_t bytes;
@@ -32,8 +32,8 @@ struct BackwardScratch {
     BackwardScratch scratch;
     const int64_t chunks = (shape.input + kChunkColumns - 1) / kChunkColumns;
     scratch.row_words = carver.take<uint64_t>(shape.input_gradient ? mask_blocks(shape.hidden) * shape.rows : 0);
-    scratch.dots = carver.take<float>(chunks * shape.hidden);
-    scratch.totals = carver.take<float>(shape.hidden);
+    scratch.dots = carver.take<float>(chunks * shape.members * shape.hidden);
+    scratch.totals = carver.take<float>(shape.members * shape.hidden);
     // One worker's memory serves dW1 and dX in turn: the larger of the two.
     Carver weights(nullptr), inputs(nullptr);
     SubsetScratch::carve(weights, shape.rows, shape.hidden);
@@ -49,29 +49,31 @@ struct BackwardScratch {
   }
 };
 
-// Columns [first, first + columns) of dW1, and their part of <W1[h], G[h]>.
+// Columns [first, first + columns) of one member's dW1, and their part of <W1[h], G[h]>.
 template <class V, class Element>
-void weight_gradient_chunk(const BackwardArguments& a, int64_t first, int64_t columns, const SubsetScratch& scratch,
-                           float* dots) {
+void weight_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
+                           const SubsetScratch& scratch, float* dots) {
   using Vector = typename V::Vector;
-  subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient, a.x.rows, columns,
-                 a.mask, a.hidden, scratch);
+  const int64_t unit = member * a.hidden;
+  subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
+                 a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, scratch);
   for (int64_t h = 0; h < a.hidden; ++h) {
-    const Vector outer = V::set(a.head.w2[h]);
+    const Vector outer = V::set(a.head.w2[unit + h]);
     Vector dot = V::set(0.0f);
     for (int64_t column = 0; column < columns; column += V::lanes) {
       const int64_t count = columns - column;
-      const int64_t at = h * a.x.columns + first + column;
+      const int64_t at = (unit + h) * a.x.columns + first + column;
       const Vector g = V::load(scratch.sums + (column / kSlice * a.hidden + h) * kSlice + column % kSlice);
       dot = V::fma(g, load_partial<V>(a.head.w1 + at, count), dot);
       store_partial<V>(a.gradient.w1 + at, V::mul(g, outer), count);
     }
-    dots[h] = V::sum(dot);
+    dots[unit + h] = V::sum(dot);
   }
 }
 
-// g[h] = sum over active rows of dr, by a table of the 256 sums of each eight rows.
-inline void masked_totals(const BackwardArguments& a, float* totals) {
+// g[h] of one member: sum over active rows of dr, by a table of the 256 sums of each eight rows.
+inline void masked_totals(const BackwardArguments& a, int64_t member, float* totals) {
+  const float* reward_gradient = a.reward_gradient + member * a.x.rows;
   std::fill_n(totals, a.hidden, 0.0f);
   for (int64_t block = 0; block < mask_blocks(a.x.rows); ++block) {
     float tables[8][256];
@@ -79,13 +81,13 @@ inline void masked_totals(const BackwardArguments& a, float* totals) {
       tables[byte][0] = 0;
       for (int bit = 0; bit < 8; ++bit) {
         const int64_t row = block * kMaskRows + byte * 8 + bit;
-        const float dr = row < a.x.rows ? a.reward_gradient[row] : 0.0f;
+        const float dr = row < a.x.rows ? reward_gradient[row] : 0.0f;
         for (int subset = 0; subset < 1 << bit; ++subset) {
           tables[byte][subset | 1 << bit] = subset ? tables[byte][subset] + dr : dr;
         }
       }
     }
-    const uint64_t* words = a.mask + block * a.hidden;
+    const uint64_t* words = a.mask + (block * a.members + member) * a.hidden;
     for (int64_t h = 0; h < a.hidden; ++h) {
       float sum = 0;
       for (int byte = 0; byte < 8; ++byte) sum += tables[byte][words[h] >> (8 * byte) & 255];
@@ -106,63 +108,77 @@ inline void transpose_bits(uint64_t (&bits)[64]) {
   }
 }
 
-// row_words[block of 64 hidden units][row], from mask[block of 64 rows][hidden unit].
-inline void transpose_mask(const BackwardArguments& a, int64_t row_block, uint64_t* row_words) {
+// row_words[block of 64 hidden units][row], from one member's mask[block of 64 rows][hidden unit].
+inline void transpose_mask(const BackwardArguments& a, int64_t member, int64_t row_block, uint64_t* row_words) {
   const int64_t first = row_block * kMaskRows;
   const int64_t rows = std::min(kMaskRows, a.x.rows - first);
   for (int64_t h = 0; h < a.hidden; h += 64) {
     uint64_t bits[64] = {};
-    std::copy_n(a.mask + row_block * a.hidden + h, std::min<int64_t>(64, a.hidden - h), bits);
+    std::copy_n(a.mask + (row_block * a.members + member) * a.hidden + h, std::min<int64_t>(64, a.hidden - h), bits);
     transpose_bits(bits);
     std::copy_n(bits, rows, row_words + h / 64 * a.x.rows + first);
   }
 }
 
-// Columns [first, first + columns) of dX.
+// Columns [first, first + columns) of one member's part of dX; the first member's is stored, the others' are added.
 template <class V>
-void input_gradient_chunk(const BackwardArguments& a, int64_t first, int64_t columns, const uint64_t* row_words,
-                          const SubsetScratch& scratch) {
-  subset_sums<V>(a.head.w1 + first, a.x.columns, a.head.w2, a.hidden, columns, row_words, a.x.rows, scratch);
+void input_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
+                          const uint64_t* row_words, const SubsetScratch& scratch) {
+  const int64_t unit = member * a.hidden;
+  subset_sums<V>(a.head.w1 + unit * a.x.columns + first, a.x.columns, a.head.w2 + unit, a.hidden, columns, row_words,
+                 a.x.rows, a.x.rows, scratch);
   for (int64_t row = 0; row < a.x.rows; ++row) {
-    const typename V::Vector dr = V::set(a.reward_gradient[row]);
+    const typename V::Vector dr = V::set(a.reward_gradient[member * a.x.rows + row]);
     float* gradient = a.input_gradient + row * a.input_gradient_stride + first;
     for (int64_t column = 0; column < columns; column += V::lanes) {
-      const float* sum = scratch.sums + (column / kSlice * a.x.rows + row) * kSlice + column % kSlice;
-      store_partial<V>(gradient + column, V::mul(dr, V::load(sum)), columns - column);
+      const int64_t count = columns - column;
+      const auto sum = V::load(scratch.sums + (column / kSlice * a.x.rows + row) * kSlice + column % kSlice);
+      store_partial<V>(gradient + column,
+                       member ? V::fma(dr, sum, load_partial<V>(gradient + column, count)) : V::mul(dr, sum), count);
     }
   }
 }
 
 template <class V>
 void mlp_backward(const BackwardArguments& a, const Executor& executor, void* workspace) {
-  const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, a.input_gradient != nullptr};
+  const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, a.input_gradient != nullptr, a.members};
   const BackwardScratch scratch = BackwardScratch::carve(workspace, shape, executor.threads);
   const int64_t chunks = (a.x.columns + kChunkColumns - 1) / kChunkColumns;
+  const int64_t units = a.members * a.hidden;
   const auto columns_of = [&](int64_t chunk) { return std::min(kChunkColumns, a.x.columns - chunk * kChunkColumns); };
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
-    // The last task is the bias's.
+    // The last task is the biases'. The others keep their columns of X in cache for all members.
     executor.for_each(chunks + 1, [&](int64_t task, int worker) {
-      if (task == chunks) return masked_totals(a, scratch.totals);
-      weight_gradient_chunk<V, Element>(a, task * kChunkColumns, columns_of(task),
-                                        scratch.of_worker(worker, a.x.rows, a.hidden), scratch.dots + task * a.hidden);
+      for (int64_t member = 0; member < a.members; ++member) {
+        if (task == chunks) {
+          masked_totals(a, member, scratch.totals + member * a.hidden);
+        } else {
+          weight_gradient_chunk<V, Element>(a, member, task * kChunkColumns, columns_of(task),
+                                            scratch.of_worker(worker, a.x.rows, a.hidden), scratch.dots + task * units);
+        }
+      }
     });
   });
-  for (int64_t h = 0; h < a.hidden; ++h) {
-    float inner = a.head.b1[h] * scratch.totals[h];
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) inner += scratch.dots[chunk * a.hidden + h];
-    a.gradient.b1[h] = a.head.w2[h] * scratch.totals[h];
-    a.gradient.w2[h] = inner;
+  for (int64_t unit = 0; unit < units; ++unit) {
+    float inner = a.head.b1[unit] * scratch.totals[unit];
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) inner += scratch.dots[chunk * units + unit];
+    a.gradient.b1[unit] = a.head.w2[unit] * scratch.totals[unit];
+    a.gradient.w2[unit] = inner;
   }
-  double total = 0;
-  for (int64_t row = 0; row < a.x.rows; ++row) total += a.reward_gradient[row];
-  a.gradient.b2[0] = static_cast<float>(total);
-  if (!a.input_gradient) return;
-  executor.for_each(mask_blocks(a.x.rows), [&](int64_t task, int) { transpose_mask(a, task, scratch.row_words); });
-  executor.for_each(chunks, [&](int64_t task, int worker) {
-    input_gradient_chunk<V>(a, task * kChunkColumns, columns_of(task), scratch.row_words,
-                            scratch.of_worker(worker, a.hidden, a.x.rows));
-  });
+  for (int64_t member = 0; member < a.members; ++member) {
+    double total = 0;
+    for (int64_t row = 0; row < a.x.rows; ++row) total += a.reward_gradient[member * a.x.rows + row];
+    a.gradient.b2[member] = static_cast<float>(total);
+  }
+  for (int64_t member = 0; a.input_gradient && member < a.members; ++member) {
+    executor.for_each(mask_blocks(a.x.rows),
+                      [&](int64_t task, int) { transpose_mask(a, member, task, scratch.row_words); });
+    executor.for_each(chunks, [&](int64_t task, int worker) {
+      input_gradient_chunk<V>(a, member, task * kChunkColumns, columns_of(task), scratch.row_words,
+                              scratch.of_worker(worker, a.hidden, a.x.rows));
+    });
+  }
 }
 
 }  // namespace

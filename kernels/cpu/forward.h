@@ -183,10 +183,10 @@ void widen_rows(const Element* x, int64_t stride, int64_t rows, int64_t input, f
 }
 
 struct ForwardScratch {
-  float* chunk_rewards;  // [chunks, padded rows]
+  float* chunk_rewards;  // [members, chunks, padded rows]
   float* panels;         // [threads, input, panel rows]
   int64_t padded_rows;
-  int64_t chunks;
+  int64_t chunks;  // of one member
   size_t bytes;
 
   template <class V>
@@ -195,14 +195,14 @@ struct ForwardScratch {
     ForwardScratch scratch;
     scratch.padded_rows = mask_blocks(shape.rows) * kMaskRows;
     scratch.chunks = (shape.hidden + kHiddenChunk - 1) / kHiddenChunk;
-    scratch.chunk_rewards = carver.take<float>(scratch.chunks * scratch.padded_rows);
+    scratch.chunk_rewards = carver.take<float>(shape.members * scratch.chunks * scratch.padded_rows);
     scratch.panels = carver.take<float>(threads * shape.input * V::tile_vectors * V::lanes);
     scratch.bytes = carver.bytes();
     return scratch;
   }
 };
 
-// One block of 64 rows by the chunks [first_chunk, last_chunk).
+// One block of 64 rows by the chunks [first_chunk, last_chunk), counted through all members.
 template <class V, class Element>
 void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int64_t block, int64_t first_chunk,
                    int64_t last_chunk, float* panel) {
@@ -227,8 +227,10 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       float* sums = scratch.chunk_rewards + chunk * scratch.padded_rows + row;
       std::fill_n(sums, vectors * V::lanes, 0.0f);
-      const int64_t last = std::min(a.hidden, (chunk + 1) * kHiddenChunk);
-      for (int64_t h = chunk * kHiddenChunk; h < last; h += tile_units) {
+      const int64_t member = chunk / scratch.chunks;
+      const int64_t begin = member * a.hidden + chunk % scratch.chunks * kHiddenChunk;
+      const int64_t last = std::min((member + 1) * a.hidden, begin + kHiddenChunk);
+      for (int64_t h = begin; h < last; h += tile_units) {
         const int64_t units = std::min(tile_units, last - h);
         const float* w1 = a.head.w1 + h * a.x.columns;
         uint64_t bits[std::max(V::tile_hidden, V::lanes)];
@@ -238,7 +240,7 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
           tiles[vectors - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, sums, bits);
         }
         if (!a.mask) continue;
-        uint64_t* words = a.mask + block * a.hidden + h;
+        uint64_t* words = a.mask + block * a.members * a.hidden + h;
         for (int64_t u = 0; u < units; ++u) words[u] = (shift ? words[u] : 0) | (bits[u] & present) << shift;
       }
     }
@@ -247,25 +249,28 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
 
 template <class V>
 void mlp_forward(const ForwardArguments& a, const Executor& executor, void* workspace) {
-  const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, false};
+  const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, false, a.members};
   const ForwardScratch scratch = ForwardScratch::carve<V>(workspace, shape, executor.threads);
   const int64_t blocks = mask_blocks(a.x.rows);
-  const int64_t splits = blocks >= executor.threads ? 1 : std::min<int64_t>(scratch.chunks, executor.threads);
+  const int64_t chunks = a.members * scratch.chunks;
+  const int64_t splits = blocks >= executor.threads ? 1 : std::min<int64_t>(chunks, executor.threads);
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     executor.for_each(blocks * splits, [&](int64_t task, int worker) {
       const int64_t split = task % splits;
       float* panel = scratch.panels + worker * a.x.columns * V::tile_vectors * V::lanes;
-      forward_block<V, Element>(a, scratch, task / splits, scratch.chunks * split / splits,
-                                scratch.chunks * (split + 1) / splits, panel);
+      forward_block<V, Element>(a, scratch, task / splits, chunks * split / splits, chunks * (split + 1) / splits,
+                                panel);
     });
   });
-  for (int64_t row = 0; row < a.x.rows; row += V::lanes) {
-    typename V::Vector reward = V::set(a.head.b2[0]);
-    for (int64_t chunk = 0; chunk < scratch.chunks; ++chunk) {
-      reward = V::add(reward, V::load(scratch.chunk_rewards + chunk * scratch.padded_rows + row));
+  for (int64_t member = 0; member < a.members; ++member) {
+    for (int64_t row = 0; row < a.x.rows; row += V::lanes) {
+      typename V::Vector reward = V::set(a.head.b2[member]);
+      for (int64_t chunk = member * scratch.chunks; chunk < (member + 1) * scratch.chunks; ++chunk) {
+        reward = V::add(reward, V::load(scratch.chunk_rewards + chunk * scratch.padded_rows + row));
+      }
+      store_partial<V>(a.rewards + member * a.x.rows + row, reward, a.x.rows - row);
     }
-    store_partial<V>(a.rewards + row, reward, a.x.rows - row);
   }
 }
 

@@ -113,10 +113,11 @@ void look_up(const float* tables, int groups, const uint64_t* words, float* sums
   }
 }
 
-// One chunk of at most kChunkColumns columns. words [mask_blocks(rows), count]; scratch.sums [slice][count][kSlice].
+// One chunk of at most kChunkColumns columns. words [mask_blocks(rows)][count], `word_stride` from one block to the
+// next; scratch.sums [slice][count][kSlice].
 template <class V, class Element>
 void subset_sums(const Element* matrix, int64_t stride, const float* scale, int64_t rows, int64_t columns,
-                 const uint64_t* words, int64_t count, const SubsetScratch& scratch) {
+                 const uint64_t* words, int64_t word_stride, int64_t count, const SubsetScratch& scratch) {
   const int64_t blocks = mask_blocks(rows);
   scale_rows<V>(matrix, stride, scale, rows, columns, scratch.scaled);
   for (int64_t slice = 0; slice * kSlice < columns; ++slice) {
@@ -126,7 +127,7 @@ void subset_sums(const Element* matrix, int64_t stride, const float* scale, int6
       const int64_t present = std::min(kMaskRows, rows - block * kMaskRows);
       const int groups = static_cast<int>((present + kGroup - 1) / kGroup);
       build_tables<V>(scratch.scaled + (slice * blocks + block) * kMaskRows * kSlice, groups, scratch.tables);
-      const uint64_t* word = words + block * count;
+      const uint64_t* word = words + block * word_stride;
       int64_t i = 0;
       for (; i + 4 <= count; i += 4) look_up<V, 4>(scratch.tables, groups, word + i, sums + i * kSlice);
       for (; i < count; ++i) look_up<V, 1>(scratch.tables, groups, word + i, sums + i * kSlice);

@@ -11,7 +11,10 @@ namespace {
 void forward(const ForwardArguments& a, const Executor&, void*) {
   with_element(a.x.dtype, [&](auto* element) {
     const auto* x = static_cast<decltype(element)>(a.x.data);
-    reference::forward(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, a.head, a.rewards, a.mask);
+    for (int64_t member = 0; member < a.members; ++member) {
+      reference::forward(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, a.head.member(member, a.hidden, a.x.columns),
+                         a.rewards + member * a.x.rows, a.mask ? a.mask + member * a.hidden : nullptr, a.members);
+    }
   });
 }
 
@@ -23,14 +26,19 @@ void pair_loss(const PairLossArguments& a, const Executor&, void* workspace) {
 
 void backward(const BackwardArguments& a, const Executor&, void* workspace) {
   double* sums = Carver(workspace).take<double>(a.x.columns);
-  with_element(a.x.dtype, [&](auto* element) {
-    const auto* x = static_cast<decltype(element)>(a.x.data);
-    reference::parameter_gradients(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, a.head, a.mask, a.reward_gradient,
-                                   a.gradient, sums);
-  });
-  if (a.input_gradient) {
-    reference::input_gradient(a.x.rows, a.x.columns, a.hidden, a.head, a.mask, a.reward_gradient, a.input_gradient,
-                              a.input_gradient_stride, sums);
+  for (int64_t member = 0; member < a.members; ++member) {
+    const HeadTensors<const float> head = a.head.member(member, a.hidden, a.x.columns);
+    const uint64_t* mask = a.mask + member * a.hidden;
+    const float* reward_gradient = a.reward_gradient + member * a.x.rows;
+    with_element(a.x.dtype, [&](auto* element) {
+      const auto* x = static_cast<decltype(element)>(a.x.data);
+      reference::parameter_gradients(x, a.x.stride, a.x.rows, a.x.columns, a.hidden, head, mask, reward_gradient,
+                                     a.gradient.member(member, a.hidden, a.x.columns), sums, a.members);
+    });
+    if (a.input_gradient) {
+      reference::input_gradient(a.x.rows, a.x.columns, a.hidden, head, mask, reward_gradient, a.input_gradient,
+                                a.input_gradient_stride, sums, a.members, member > 0);
+    }
   }
 }
 

@@ -23,15 +23,22 @@ double widen(Element value) {
 inline double sigmoid(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
 inline double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
-inline bool is_active(const uint64_t* mask, int64_t hidden, int64_t row, int64_t unit) {
-  return mask[row / kMaskRows * hidden + unit] >> (row % kMaskRows) & 1;
+// `units`: words of one block of rows.
+inline bool is_active(const uint64_t* mask, int64_t units, int64_t row, int64_t unit) {
+  return mask[row / kMaskRows * units + unit] >> (row % kMaskRows) & 1;
 }
+
+// One member of an ensemble at a time: the pointers are that member's, and of the mask's words, [mask_blocks(rows),
+// members, hidden], only those are touched that `mask` reaches in steps of members * hidden.
 
 // r = w2 . relu(W1 x + b1) + b2 and the mask !(z <= 0); hidden 0: r = w . x. `mask` may be null.
 template <class Element, class Real>
 void forward(const Element* x, int64_t stride, int64_t rows, int64_t input, int64_t hidden,
-             const HeadTensors<const Real>& head, Real* rewards, uint64_t* mask) {
-  if (mask) std::fill_n(mask, mask_blocks(rows) * hidden, uint64_t{0});
+             const HeadTensors<const Real>& head, Real* rewards, uint64_t* mask, int64_t members = 1) {
+  const int64_t units = members * hidden;
+  for (int64_t block = 0; mask && block < mask_blocks(rows); ++block) {
+    std::fill_n(mask + block * units, hidden, uint64_t{0});
+  }
   for (int64_t row = 0; row < rows; ++row) {
     const Element* features = x + row * stride;
     double reward = hidden ? head.b2[0] : 0.0;
@@ -40,7 +47,7 @@ void forward(const Element* x, int64_t stride, int64_t rows, int64_t input, int6
       for (int64_t k = 0; k < input; ++k) z += widen(features[k]) * head.w1[h * input + k];
       const bool active = !(z <= 0);
       reward += head.w2[h] * (active ? z : 0);  // also where inactive: a NaN in w2 is not hidden
-      if (mask && active) mask[row / kMaskRows * hidden + h] |= uint64_t{1} << (row % kMaskRows);
+      if (mask && active) mask[row / kMaskRows * units + h] |= uint64_t{1} << (row % kMaskRows);
     }
     if (hidden == 0) {
       for (int64_t k = 0; k < input; ++k) reward += widen(features[k]) * head.w1[k];
@@ -81,13 +88,12 @@ double pair_loss(const Real* rewards, int64_t rows, int64_t pairs, const int32_t
 template <class Element, class Real>
 void parameter_gradients(const Element* x, int64_t stride, int64_t rows, int64_t input, int64_t hidden,
                          const HeadTensors<const Real>& head, const uint64_t* mask, const Real* reward_gradient,
-                         const HeadTensors<Real>& gradient, double* sums) {
-  const int64_t units = std::max<int64_t>(hidden, 1);
-  for (int64_t h = 0; h < units; ++h) {
+                         const HeadTensors<Real>& gradient, double* sums, int64_t members = 1) {
+  for (int64_t h = 0; h < std::max<int64_t>(hidden, 1); ++h) {
     std::fill_n(sums, input, 0.0);
     double total = 0;
     for (int64_t row = 0; row < rows; ++row) {
-      if (hidden && !is_active(mask, hidden, row, h)) continue;
+      if (hidden && !is_active(mask, members * hidden, row, h)) continue;
       const double dr = reward_gradient[row];
       total += dr;
       for (int64_t k = 0; k < input; ++k) sums[k] += dr * widen(x[row * stride + k]);
@@ -105,19 +111,21 @@ void parameter_gradients(const Element* x, int64_t stride, int64_t rows, int64_t
   gradient.b2[0] = static_cast<Real>(total);
 }
 
-// dX = diag(dr) mask (diag(w2) W1);  linear: dX = dr w^T. `sums` [input] is scratch.
+// dX = diag(dr) mask (diag(w2) W1);  linear: dX = dr w^T. `sums` [input] is scratch. `add`: to what is there.
 template <class Real>
 void input_gradient(int64_t rows, int64_t input, int64_t hidden, const HeadTensors<const Real>& head,
-                    const uint64_t* mask, const Real* reward_gradient, Real* gradient, int64_t stride, double* sums) {
+                    const uint64_t* mask, const Real* reward_gradient, Real* gradient, int64_t stride, double* sums,
+                    int64_t members = 1, bool add = false) {
   for (int64_t row = 0; row < rows; ++row) {
     std::fill_n(sums, input, 0.0);
     for (int64_t h = 0; h < hidden; ++h) {
-      if (!is_active(mask, hidden, row, h)) continue;
+      if (!is_active(mask, members * hidden, row, h)) continue;
       const double outer = head.w2[h];
       for (int64_t k = 0; k < input; ++k) sums[k] += outer * head.w1[h * input + k];
     }
     if (hidden == 0) std::copy_n(head.w1, input, sums);
-    for (int64_t k = 0; k < input; ++k) gradient[row * stride + k] = static_cast<Real>(reward_gradient[row] * sums[k]);
+    Real* to = gradient + row * stride;
+    for (int64_t k = 0; k < input; ++k) to[k] = static_cast<Real>((add ? to[k] : 0) + reward_gradient[row] * sums[k]);
   }
 }
 

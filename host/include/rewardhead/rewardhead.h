@@ -10,8 +10,8 @@
  *                 (Bradley and Terry, Biometrika 39, 1952, equation for two items, as a log-likelihood)
  *
  * Order of calls: rh_context_create, rh_plan_create, rh_plan_workspace_bytes, then any number of executes (rh_forward,
- * rh_pair_loss, rh_backward, rh_adamw, rh_train_step). A plan is immutable and may be shared by threads; each
- * concurrent execute brings its own workspace. An execute neither allocates, locks, prints nor aborts.
+ * rh_pair_loss, rh_backward, rh_adamw, rh_loss_gradients, rh_train_step). A plan is immutable and may be shared by
+ * threads; each * concurrent execute brings its own workspace. An execute neither allocates, locks, prints nor aborts.
  *
  * Memory: every buffer belongs to the caller, needs the alignment of its element only (the workspace: RH_ALIGNMENT),
  * and must not overlap another one of the same call unless it says so. Matrices are row-major.
@@ -54,9 +54,9 @@ typedef enum rh_objective { RH_BRADLEY_TERRY = 0 } rh_objective;
 typedef struct rh_context rh_context; /* instruction set and threads */
 typedef struct rh_plan rh_plan;       /* validated shapes on a context */
 
-RH_API const char* rh_version(void);                      /* "major.minor.patch" */
-RH_API const char* rh_status_string(rh_status status);    /* a few words; never NULL */
-RH_API const char* rh_last_error_message(void);           /* of the last failed call on this thread; "" if none */
+RH_API const char* rh_version(void);                   /* "major.minor.patch" */
+RH_API const char* rh_status_string(rh_status status); /* a few words; never NULL */
+RH_API const char* rh_last_error_message(void);        /* of the last failed call on this thread; "" if none */
 
 /* The names that users type, index by index; NULL past the last. A name's index is its enum value. */
 RH_API const char* rh_dtype_name(int index);     /* "f32", "f16", "bf16" */
@@ -66,20 +66,32 @@ RH_API const char* rh_isa_name(int index);       /* "auto", then best first: "av
 
 /* ---- context ---------------------------------------------------------------------------------------------------- */
 
+/* The caller's own threads. run(self, tasks, task, context) calls task(context, i, worker) once for each i in
+ * [0, tasks), in any order, on any worker in [0, threads) that runs no other task meanwhile, and returns when all are
+ * done. It may be called by several threads at once if executes are. Small work is done without calling it. */
+typedef void (*rh_task)(const void* context, int64_t index, int worker);
+typedef struct rh_executor {
+  int threads; /* 1..1024 */
+  void* self;
+  void (*run)(void* self, int64_t tasks, rh_task task, const void* context);
+} rh_executor;
+
 typedef struct rh_context_options {
   size_t struct_size; /* sizeof(rh_context_options) */
   rh_device device;   /* RH_DEVICE_AUTO falls back to the CPU; RH_DEVICE_CUDA without a device is RH_UNSUPPORTED */
   const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto" */
   int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow */
+  const rh_executor* executor; /* copied; NULL: the context starts threads of its own. With one, `threads` is 0 */
 } rh_context_options;
 
 /* Starts the worker threads. `options` NULL means all defaults. The context must outlive its plans.
- * An execute that finds the workers busy with another execute does all work on the calling thread. */
+ * An execute that finds the workers busy with another execute, or that would be done before they are awake, does all
+ * work on the calling thread. */
 RH_API rh_status rh_context_create(const rh_context_options* options, rh_context** context);
-RH_API void rh_context_destroy(rh_context* context); /* NULL is allowed */
-RH_API int rh_context_threads(const rh_context* context);       /* 0 for NULL */
-RH_API const char* rh_context_isa(const rh_context* context);   /* the implementation in use; "" for NULL */
-RH_API rh_device rh_context_device(const rh_context* context);  /* never RH_DEVICE_AUTO except for NULL */
+RH_API void rh_context_destroy(rh_context* context);           /* NULL is allowed */
+RH_API int rh_context_threads(const rh_context* context);      /* 0 for NULL */
+RH_API const char* rh_context_isa(const rh_context* context);  /* the implementation in use; "" for NULL */
+RH_API rh_device rh_context_device(const rh_context* context); /* never RH_DEVICE_AUTO except for NULL */
 
 /* One row of the dispatch list: an implementation of an operation, best first, and whether this context uses it. */
 typedef struct rh_kernel_info {
@@ -105,15 +117,21 @@ enum {
 };
 
 typedef struct rh_plan_options {
-  size_t struct_size;     /* sizeof(rh_plan_options) */
-  uint32_t operations;    /* of the flags above, at least one */
-  int64_t rows;           /* the largest number of rows of one execute, 1..2^31-1 */
-  int64_t input_dim;      /* 1..2^24; ignored if only RH_PAIR_LOSS is asked for */
-  int64_t hidden_dim;     /* 0 (linear head) .. 2^24; ignored likewise */
-  rh_dtype input_dtype;   /* of X; rewards, parameters and gradients are float */
-  int64_t max_pairs;      /* the largest number of pairs of one execute, 1..2^40; ignored without RH_PAIR_LOSS */
+  size_t struct_size;   /* sizeof(rh_plan_options) */
+  uint32_t operations;  /* of the flags above, at least one */
+  int64_t rows;         /* the largest number of rows of one execute, 1..2^31-1 */
+  int64_t input_dim;    /* 1..2^24; ignored if only RH_PAIR_LOSS is asked for */
+  int64_t hidden_dim;   /* 0 (linear head) .. 2^24; ignored likewise */
+  rh_dtype input_dtype; /* of X; rewards, parameters and gradients are float */
+  int64_t max_pairs;    /* the largest number of pairs of one execute, 1..2^40; ignored without RH_PAIR_LOSS */
   rh_objective objective;
+  int64_t members; /* heads over the same X and pairs, an ensemble, 1..2^16; 0: 1 */
 } rh_plan_options;
+
+/* With more than one member every tensor of rh_tensors, rewards, reward_gradient, the pairs' weight, loss and
+ * gradient_norm have a leading dimension [members]: w1 is [members, hidden, input], rewards [members, rows], loss
+ * [members]. Members train as they would alone, each with its own weights, clipped by its own norm; dX is the sum over
+ * members (MLP heads only: RH_UNSUPPORTED for several linear ones). */
 
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
@@ -142,7 +160,7 @@ typedef struct rh_pairs {
   const int32_t* chosen;   /* [count] row of the preferred response; NULL with rejected: pair i is (2i, 2i+1) */
   const int32_t* rejected; /* [count] row of the other response; must differ from chosen */
   const float* margin;     /* [count], finite; NULL: 0 */
-  const float* weight;     /* [count], finite and >= 0; NULL: 1 */
+  const float* weight;     /* [count] or [members, count], finite and >= 0; NULL: 1 */
   const float* label;      /* [count], probability in [0, 1] that chosen wins; NULL: 1 */
 } rh_pairs;
 
@@ -170,7 +188,7 @@ RH_API rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_t
 
 /* AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) as torch.optim.AdamW computes it; decay acts on all tensors. */
 typedef struct rh_adamw_options {
-  size_t struct_size; /* sizeof(rh_adamw_options) */
+  size_t struct_size;   /* sizeof(rh_adamw_options) */
   double learning_rate; /* >= 0 */
   double beta1, beta2;  /* [0, 1) */
   double epsilon;       /* >= 1e-30, so that it is not 0 in fp32 */
@@ -186,7 +204,23 @@ RH_API rh_status rh_adamw(const rh_plan* plan, const rh_adamw_options* options, 
                           const rh_tensors* gradients, const rh_tensors* first_moments,
                           const rh_tensors* second_moments, float* gradient_norm, rh_workspace workspace);
 
-/* Forward, loss, backward and AdamW in one call; the same bits as the four on their own. The plan needs RH_TRAIN.
+/* Forward, loss and backward in one call; the same bits as the three on their own. Where pair i is (2i, 2i+1), the
+ * linear head reads X once for all of it. The plan needs RH_PAIR_LOSS and RH_BACKWARD. */
+typedef struct rh_loss_arguments {
+  size_t struct_size; /* sizeof(rh_loss_arguments) */
+  rh_matrix x;
+  rh_pairs pairs;
+  double normalizer; /* as in rh_pair_loss */
+  rh_tensors parameters, gradients;
+  float* rewards;                /* [x.rows] */
+  float* reward_gradient;        /* [x.rows] */
+  float* loss;                   /* [1] */
+  float* input_gradient;         /* [x.rows, input] or NULL, as in rh_backward */
+  int64_t input_gradient_stride; /* elements; ignored without input_gradient */
+} rh_loss_arguments;
+RH_API rh_status rh_loss_gradients(const rh_plan* plan, const rh_loss_arguments* arguments, rh_workspace workspace);
+
+/* The above and AdamW in one call; the same bits as the calls on their own. The plan needs RH_TRAIN.
  * `gradients` and `rewards` [x->rows] receive what the separate calls would write; gradient_norm may be NULL. */
 typedef struct rh_train_arguments {
   size_t struct_size; /* sizeof(rh_train_arguments) */

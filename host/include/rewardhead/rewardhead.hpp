@@ -50,8 +50,9 @@ inline void require_size(const char* name, size_t found, int64_t expected) {
 
 struct ContextOptions {
   rh_device device = RH_DEVICE_AUTO;
-  std::string isa = {};  // a name of rh_isa_name; empty: the environment's REWARDHEAD_ISA, else "auto"
-  int threads = 0;       // 0: what the affinity mask and the cgroup's CPU quota allow
+  std::string isa = {};                   // a name of rh_isa_name; empty: the environment's REWARDHEAD_ISA, else "auto"
+  int threads = 0;                        // 0: what the affinity mask and the cgroup's CPU quota allow
+  const rh_executor* executor = nullptr;  // the caller's own threads; null: the context starts some
 };
 
 // Instruction set and worker threads. Must outlive its plans.
@@ -59,7 +60,7 @@ class Context {
  public:
   explicit Context(const ContextOptions& options = {}) {
     const rh_context_options c{sizeof(rh_context_options), options.device,
-                               options.isa.empty() ? nullptr : options.isa.c_str(), options.threads};
+                               options.isa.empty() ? nullptr : options.isa.c_str(), options.threads, options.executor};
     rh_context* context = nullptr;
     detail::throw_on_error(rh_context_create(&c, &context));
     context_.reset(context);
@@ -171,6 +172,7 @@ struct PlanOptions {
   uint32_t operations = RH_TRAIN;
   rh_dtype input_dtype = RH_F32;
   rh_objective objective = RH_BRADLEY_TERRY;
+  int64_t members = 1;  // of an ensemble; only through the C functions on get(), since Head is one head
 };
 
 class Plan;
@@ -208,8 +210,9 @@ struct TrainingState {
 class Plan {
  public:
   Plan(const Context& context, const PlanOptions& options) : options_(options) {
-    const rh_plan_options c{sizeof(rh_plan_options), options.operations,  options.rows,      options.input_dim,
-                            options.hidden_dim,      options.input_dtype, options.max_pairs, options.objective};
+    const rh_plan_options c{sizeof(rh_plan_options), options.operations, options.rows,
+                            options.input_dim,       options.hidden_dim, options.input_dtype,
+                            options.max_pairs,       options.objective,  options.members};
     rh_plan* plan = nullptr;
     detail::throw_on_error(rh_plan_create(context.get(), &c, &plan));
     plan_.reset(plan);
@@ -253,9 +256,33 @@ class Plan {
                                        workspace.get()));
   }
 
+  // Forward, loss and backward in one call; returns the loss, and writes state.rewards, state.reward_gradient,
+  // state.gradients and, unless it is empty, input_gradient [x.rows, input].
+  float loss_gradients(const rh_matrix& x, const Pairs& pairs, const Head& head, TrainingState& state,
+                       std::span<float> input_gradient, const Workspace& workspace, double normalizer = 0) const {
+    check_state(head, state, x.rows);
+    if (!input_gradient.empty()) {
+      detail::require_size("input_gradient", input_gradient.size(), x.rows * options_.input_dim);
+    }
+    float loss = 0;
+    const rh_loss_arguments arguments{sizeof(rh_loss_arguments),
+                                      x,
+                                      pairs.c(),
+                                      normalizer,
+                                      head.tensors(),
+                                      state.gradients.tensors(),
+                                      state.rewards.data(),
+                                      state.reward_gradient.data(),
+                                      &loss,
+                                      input_gradient.empty() ? nullptr : input_gradient.data(),
+                                      options_.input_dim};
+    detail::throw_on_error(rh_loss_gradients(get(), &arguments, workspace.get()));
+    return loss;
+  }
+
   // One AdamW step from state.gradients; advances state.step.
   void adamw(const AdamwOptions& options, Head& head, TrainingState& state, const Workspace& workspace) const {
-    check_state(head, state);
+    check_state(head, state, 0);
     const rh_adamw_options c = options.c(state.step + 1);
     const rh_tensors parameters = head.tensors(), gradients = state.gradients.tensors(),
                      first = state.first_moments.tensors(), second = state.second_moments.tensors();
@@ -267,9 +294,7 @@ class Plan {
   // Forward, loss, backward and AdamW; returns the loss before the update. `state` has room for x.rows rows or more.
   float train_step(const rh_matrix& x, const Pairs& pairs, const AdamwOptions& options, Head& head,
                    TrainingState& state, const Workspace& workspace, double normalizer = 0) const {
-    check_state(head, state);
-    detail::require(static_cast<int64_t>(std::min(state.rewards.size(), state.reward_gradient.size())) >= x.rows,
-                    "the state has fewer rows than x");
+    check_state(head, state, x.rows);
     float loss = 0;
     const rh_train_arguments arguments{sizeof(rh_train_arguments),
                                        x,
@@ -299,7 +324,9 @@ class Plan {
     }
   }
 
-  void check_state(const Head& head, const TrainingState& state) const {
+  void check_state(const Head& head, const TrainingState& state, int64_t rows) const {
+    detail::require(static_cast<int64_t>(std::min(state.rewards.size(), state.reward_gradient.size())) >= rows,
+                    "the state has fewer rows than x");
     check_head("head", head);
     check_head("state.gradients", state.gradients);
     check_head("state.first_moments", state.first_moments);

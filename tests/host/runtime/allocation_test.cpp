@@ -61,21 +61,21 @@ namespace {
 TEST(Allocation, ExecutesNeverAllocateOrLock) {
   for (int i = 1; rh_isa_name(i); ++i) {
     for (const int threads : {1, 3}) {
-      const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), threads};
+      const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), threads, nullptr};
       rh_context* created = nullptr;
       if (rh_context_create(&options, &created) == RH_UNSUPPORTED) continue;
       const Context context(created);
-      for (const int64_t hidden : {0, 100}) {
+      for (const int64_t hidden : {0, 20}) {
         const int64_t start = allocations;
-        const Plan plan = make_plan(context.get(), plan_options(130, 70, hidden, 300));
+        const Plan plan = make_plan(context.get(), plan_options(700, 300, hidden, 300));
         EXPECT_GT(allocations, start) << "the counter counts nothing";
         const WorkspaceMemory memory(plan.get());
-        Step step(130, 70, hidden, 300);
+        Step step(700, 300, hidden, 300);
         const int64_t before = allocations, locks_before = locks;
         bool good = true;
         for (int repeat = 0; repeat < 3; ++repeat) {
           std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the workers go to sleep, and must be woken
-          for (const Call which : {forward, pair_loss, backward, adamw, train}) {
+          for (const Call which : {forward, pair_loss, backward, adamw, train, loss_gradients}) {
             good = step.call(which, plan.get(), memory.get()) == RH_OK && good;
           }
         }

@@ -11,7 +11,7 @@ namespace rewardhead::runtime::testing {
 namespace {
 
 constexpr int64_t kRows = 8, kInput = 5, kHidden = 3, kPairs = 4;
-constexpr Call kCalls[] = {forward, pair_loss, backward, adamw, train};
+constexpr Call kCalls[] = {forward, pair_loss, backward, adamw, train, loss_gradients};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -48,9 +48,10 @@ void expect_refused(const rh_plan* plan, int64_t hidden, const Wrong& wrong) {
 TEST(Arguments, MatrixAndVectors) {
   const Context context = make_context();
   const Plan plan = make_plan(context.get(), plan_options(kRows, kInput, kHidden, kPairs));
-  constexpr int reads_x = forward | backward | train;
-  constexpr int uses_rewards = forward | pair_loss | train;
-  constexpr int uses_reward_gradient = backward | train;
+  constexpr int fused = train | loss_gradients;
+  constexpr int reads_x = forward | backward | fused;
+  constexpr int uses_rewards = forward | pair_loss | fused;
+  constexpr int uses_reward_gradient = backward | fused;
   for (const Wrong& wrong : std::vector<Wrong>{
            {forward | backward, [](Step& s) { s.x_pointer = nullptr; }, {"x is NULL"}},
            {reads_x, [](Step& s) { s.x.data = nullptr; }, {"x->data is NULL"}},
@@ -68,14 +69,19 @@ TEST(Arguments, MatrixAndVectors) {
            {uses_reward_gradient | pair_loss,
             [](Step& s) { s.reward_gradient = misaligned(s.reward_gradient); },
             {"reward_gradient", "aligned"}},
-           {pair_loss | train, [](Step& s) { s.loss = nullptr; }, {"loss is NULL"}},
-           {pair_loss | train, [](Step& s) { s.loss = misaligned(s.loss); }, {"loss", "aligned"}},
+           {pair_loss | fused, [](Step& s) { s.loss = nullptr; }, {"loss is NULL"}},
+           {pair_loss | fused, [](Step& s) { s.loss = misaligned(s.loss); }, {"loss", "aligned"}},
            {adamw | train,
             [](Step& s) { s.gradient_norm = misaligned(s.gradient_norm); },
             {"gradient_norm", "aligned"}},
-           {backward, [](Step& s) { s.input_gradient = misaligned(s.input_gradient); }, {"input_gradient", "aligned"}},
-           {backward, [](Step& s) { s.input_gradient_stride = 4; }, {"input_gradient_stride is 4", "input_dim is 5"}},
-           {train, [](Step& s) { s.train_pointer = false; }, {"arguments is NULL"}},
+           {backward | loss_gradients,
+            [](Step& s) { s.input_gradient = misaligned(s.input_gradient); },
+            {"input_gradient", "aligned"}},
+           {backward | loss_gradients,
+            [](Step& s) { s.input_gradient_stride = 4; },
+            {"input_gradient_stride is 4", "input_dim is 5"}},
+           {fused, [](Step& s) { s.train_pointer = false; }, {"arguments is NULL"}},
+           {loss_gradients, [](Step& s) { s.loss_struct_size = 8; }, {"arguments->struct_size is 8", "expected"}},
            {train, [](Step& s) { s.train_struct_size = 8; }, {"arguments->struct_size is 8", "expected"}},
        }) {
     expect_refused(plan.get(), kHidden, wrong);
@@ -85,16 +91,18 @@ TEST(Arguments, MatrixAndVectors) {
 TEST(Arguments, Tensors) {
   const Context context = make_context();
   const Plan plan = make_plan(context.get(), plan_options(kRows, kInput, kHidden, kPairs));
+  constexpr int fused = train | loss_gradients;
   const struct {
     const char* name;
     int calls;
+    int fused;
     rh_tensors Step::*tensors;
     const rh_tensors* Step::*pointer;
   } groups[] = {
-      {"parameters", forward | backward | adamw, &Step::parameters, &Step::parameters_pointer},
-      {"gradients", backward | adamw, &Step::gradients, &Step::gradients_pointer},
-      {"first_moments", adamw, &Step::first_moments, &Step::first_moments_pointer},
-      {"second_moments", adamw, &Step::second_moments, &Step::second_moments_pointer},
+      {"parameters", forward | backward | adamw, fused, &Step::parameters, &Step::parameters_pointer},
+      {"gradients", backward | adamw, fused, &Step::gradients, &Step::gradients_pointer},
+      {"first_moments", adamw, train, &Step::first_moments, &Step::first_moments_pointer},
+      {"second_moments", adamw, train, &Step::second_moments, &Step::second_moments_pointer},
   };
   const struct {
     const char* name;
@@ -106,11 +114,12 @@ TEST(Arguments, Tensors) {
                    {group.calls, [&](Step& s) { s.*group.pointer = nullptr; }, {name + " is NULL"}});
     for (const auto& member : members) {
       const std::string full = name + "->" + member.name;
-      expect_refused(
-          plan.get(), kHidden,
-          {group.calls | train, [&](Step& s) { s.*group.tensors.*member.tensor = nullptr; }, {full + " is NULL"}});
       expect_refused(plan.get(), kHidden,
-                     {group.calls | train,
+                     {group.calls | group.fused,
+                      [&](Step& s) { s.*group.tensors.*member.tensor = nullptr; },
+                      {full + " is NULL"}});
+      expect_refused(plan.get(), kHidden,
+                     {group.calls | group.fused,
                       [&](Step& s) { s.*group.tensors.*member.tensor = misaligned(s.*group.tensors.*member.tensor); },
                       {full, "aligned"}});
     }
@@ -122,7 +131,7 @@ TEST(Arguments, Tensors) {
     for (const auto& member : members) {
       if (member.tensor == &rh_tensors::w1) continue;
       expect_refused(linear.get(), 0,
-                     {group.calls | train,
+                     {group.calls | group.fused,
                       [&](Step& s) { s.*group.tensors.*member.tensor = &extra; },
                       {group.name, "linear head", "NULL"}});
     }
@@ -132,7 +141,7 @@ TEST(Arguments, Tensors) {
 TEST(Arguments, Pairs) {
   const Context context = make_context();
   const Plan plan = make_plan(context.get(), plan_options(kRows, kInput, kHidden, kPairs));
-  constexpr int calls = pair_loss | train;
+  constexpr int calls = pair_loss | train | loss_gradients;
   const auto adjacent = [](Step& s) { s.pairs.chosen = s.pairs.rejected = nullptr; };
   for (const Wrong& wrong : std::vector<Wrong>{
            {pair_loss, [](Step& s) { s.pairs_pointer = nullptr; }, {"pairs is NULL"}},
@@ -238,7 +247,7 @@ TEST(Arguments, OperationsThatThePlanWasNotMadeFor) {
                {RH_PAIR_LOSS, pair_loss, "RH_"},
                {RH_BACKWARD, forward | backward, "RH_"},
                {RH_OPTIMIZER, adamw, "RH_"},
-               {RH_FORWARD | RH_PAIR_LOSS | RH_BACKWARD, forward | pair_loss | backward, "RH_"}};
+               {RH_PAIR_LOSS | RH_BACKWARD, forward | pair_loss | backward | loss_gradients, "RH_"}};
   for (const auto& [operations, allowed, missing] : plans) {
     const Plan plan = make_plan(context.get(), plan_options(kRows, kInput, kHidden, kPairs, operations));
     const WorkspaceMemory memory(plan.get());
@@ -276,6 +285,9 @@ TEST(Arguments, PlanOptions) {
       {[](auto& o) { o.max_pairs = int64_t{1} << 41; }, {"max_pairs is 2199023255552", "1099511627776"}},
       {[](auto& o) { set_enum(o.input_dtype, 3); }, {"input_dtype is 3", "0 to 2"}},
       {[](auto& o) { set_enum(o.input_dtype, -1); }, {"input_dtype is -1", "0 to 2"}},
+      {[](auto& o) { o.members = -1; }, {"members is -1", "0 to 65536"}},
+      {[](auto& o) { o.members = 1 << 17; }, {"members is 131072", "0 to 65536"}},
+      {[](auto& o) { o.hidden_dim = 1 << 16, o.members = 1 << 15; }, {"members is 32768", "1 to 16384"}},
       {[](auto& o) { set_enum(o.objective, 1000); }, {"objective is 1000", "0 to 0"}},
   };
   for (const auto& [change, mentions] : cases) {

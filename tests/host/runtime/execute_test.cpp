@@ -20,12 +20,14 @@ std::vector<float> run_all(const rh_plan* plan, Step& step, const rh_workspace& 
 struct Size {
   int64_t rows, input, hidden, pairs;
 };
-constexpr Size kSizes[] = {{8, 5, 3, 4}, {130, 70, 100, 300}, {2, 1, 1, 1}, {300, 33, 0, 1500}, {65, 200, 7, 40}};
+// The last two are large enough for several threads.
+constexpr Size kSizes[] = {{8, 5, 3, 4},     {130, 70, 100, 300},  {2, 1, 1, 1},        {300, 33, 0, 1500},
+                           {65, 200, 7, 40}, {260, 300, 100, 300}, {700, 300, 0, 20000}};
 
 TEST(Execute, EveryImplementationAgreesWithTheReference) {
   const Context reference = make_context(1, "reference");
   for (int i = 1; rh_isa_name(i); ++i) {
-    const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), 2};
+    const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), 2, nullptr};
     rh_context* created = nullptr;
     const rh_status status = rh_context_create(&options, &created);
     if (status == RH_UNSUPPORTED) continue;  // context_test.cpp says what must then be
@@ -83,6 +85,117 @@ TEST(Execute, SameBitsForAnyThreads) {
   }
 }
 
+TEST(Execute, LossGradientsEqualsTheThreeCalls) {
+  for (const int threads : {1, 3}) {
+    const Context context = make_context(threads);
+    for (const Size& size : kSizes) {
+      for (const bool adjacent : {false, true}) {
+        for (const bool with_input_gradient : {false, true}) {
+          const int64_t pairs = adjacent ? std::min(size.pairs, size.rows / 2) : size.pairs;
+          const Plan plan = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, pairs));
+          const WorkspaceMemory memory(plan.get());
+          Step together(size.rows, size.input, size.hidden, pairs), apart(size.rows, size.input, size.hidden, pairs);
+          for (Step* step : {&together, &apart}) {
+            if (adjacent) step->pairs.chosen = step->pairs.rejected = nullptr;
+            if (!with_input_gradient) step->input_gradient = nullptr;
+          }
+          ASSERT_EQ(together.call(loss_gradients, plan.get(), memory.get()), RH_OK) << rh_last_error_message();
+          for (const Call which : {forward, pair_loss, backward}) {
+            ASSERT_EQ(apart.call(which, plan.get(), memory.get()), RH_OK) << rh_last_error_message();
+          }
+          EXPECT_TRUE(same_bits(together.outputs(), apart.outputs())) << size.rows << ' ' << adjacent;
+        }
+      }
+    }
+  }
+}
+
+// Tasks in descending order, workers going round, and a count of the calls.
+struct CallersThreads {
+  rh_executor executor() { return {5, this, run}; }
+  static void run(void* self, int64_t tasks, rh_task task, const void* context) {
+    ++static_cast<CallersThreads*>(self)->calls;
+    for (int64_t i = tasks; i-- > 0;) task(context, i, static_cast<int>(i % 5));
+  }
+  int calls = 0;
+};
+
+TEST(Execute, TheCallersThreadsGiveTheSameBits) {
+  CallersThreads threads;
+  const rh_executor executor = threads.executor();
+  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, nullptr, 0, &executor};
+  rh_context* created = nullptr;
+  ASSERT_EQ(rh_context_create(&options, &created), RH_OK) << rh_last_error_message();
+  const Context callers(created), own = make_context(2);
+  EXPECT_EQ(rh_context_threads(callers.get()), 5);
+  for (const Size& size : kSizes) {
+    const rh_plan_options plan_of = plan_options(size.rows, size.input, size.hidden, size.pairs);
+    const Plan a = make_plan(callers.get(), plan_of), b = make_plan(own.get(), plan_of);
+    Step first(size.rows, size.input, size.hidden, size.pairs), second(size.rows, size.input, size.hidden, size.pairs);
+    const int before = threads.calls;
+    EXPECT_TRUE(same_bits(run_all(a.get(), first, WorkspaceMemory(a.get()).get()),
+                          run_all(b.get(), second, WorkspaceMemory(b.get()).get())));
+    if (size.rows >= 260 && size.input >= 300) {
+      EXPECT_GT(threads.calls, before);
+    }
+  }
+}
+
+// The tensors of one member among those of an ensemble.
+rh_tensors member_of(const rh_tensors& t, int64_t member, int64_t input, int64_t hidden) {
+  if (hidden == 0) return {t.w1 + member * input, nullptr, nullptr, nullptr};
+  return {t.w1 + member * hidden * input, t.b1 + member * hidden, t.w2 + member * hidden, t.b2 + member};
+}
+
+// Each member gets the bits that it would get alone; dX is the members' sum.
+TEST(Execute, EnsemblesTrainLikeTheirMembers) {
+  constexpr int64_t kMembers = 3;
+  for (const int threads : {1, 3}) {
+    const Context context = make_context(threads);
+    for (const Size& size : kSizes) {
+      for (const double clip : {0.0, 0.01}) {
+        rh_plan_options plan_of = plan_options(size.rows, size.input, size.hidden, size.pairs);
+        if (size.hidden == 0) plan_of.operations = RH_TRAIN;  // dX of several linear heads is not offered
+        const Plan single = make_plan(context.get(), plan_of);
+        plan_of.members = kMembers;
+        const Plan ensemble = make_plan(context.get(), plan_of);
+        const WorkspaceMemory single_memory(single.get()), memory(ensemble.get());
+        Step together(size.rows, size.input, size.hidden, size.pairs, 3, kMembers);
+        Step apart(size.rows, size.input, size.hidden, size.pairs, 3, kMembers);
+        together.options.clip_norm = apart.options.clip_norm = clip;
+        const rh_tensors parameters = apart.parameters, gradients = apart.gradients, first = apart.first_moments,
+                         second = apart.second_moments;
+        std::vector<float> input_gradient(size.rows * size.input);
+        if (size.hidden == 0) together.input_gradient = apart.input_gradient = nullptr;
+        for (const Call which : {loss_gradients, adamw}) {
+          ASSERT_EQ(together.call(which, ensemble.get(), memory.get()), RH_OK) << rh_last_error_message();
+        }
+        for (int64_t member = 0; member < kMembers; ++member) {
+          apart.parameters = member_of(parameters, member, size.input, size.hidden);
+          apart.gradients = member_of(gradients, member, size.input, size.hidden);
+          apart.first_moments = member_of(first, member, size.input, size.hidden);
+          apart.second_moments = member_of(second, member, size.input, size.hidden);
+          apart.rewards = apart.reward_data.data() + member * size.rows;
+          apart.reward_gradient = apart.reward_gradient_data.data() + member * size.rows;
+          apart.pairs.weight = apart.weight.data() + member * size.pairs;
+          apart.loss = apart.loss_data.data() + member;
+          apart.gradient_norm = apart.gradient_norm_data.data() + member;
+          for (const Call which : {loss_gradients, adamw}) {
+            ASSERT_EQ(apart.call(which, single.get(), single_memory.get()), RH_OK) << rh_last_error_message();
+          }
+          for (size_t i = 0; i < input_gradient.size(); ++i) input_gradient[i] += apart.input_gradient_data[i];
+        }
+        for (size_t i = 0; i < input_gradient.size(); ++i) {
+          const float sum = input_gradient[i];
+          ASSERT_NEAR(together.input_gradient_data[i], sum, 1e-5 * (1 + std::abs(sum))) << i;
+        }
+        together.input_gradient_data = apart.input_gradient_data;
+        EXPECT_TRUE(same_bits(together.outputs(), apart.outputs())) << size.rows << ' ' << size.hidden;
+      }
+    }
+  }
+}
+
 // A plan serves every smaller call, bit for bit as its own plan would.
 TEST(Execute, PlansForMoreRowsAndPairs) {
   const Context context = make_context(2);
@@ -98,7 +211,7 @@ TEST(Execute, PlansForMoreRowsAndPairs) {
 
 TEST(Execute, ConcurrentOnOnePlan) {
   const Context context = make_context(3);
-  const Size size = {130, 70, 100, 300};
+  const Size size = {260, 150, 100, 300};
   const Plan plan = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, size.pairs));
   Step alone(size.rows, size.input, size.hidden, size.pairs);
   const std::vector<float> expected = run_all(plan.get(), alone, WorkspaceMemory(plan.get()).get());
@@ -145,7 +258,7 @@ TEST(Execute, NormalizerZeroIsTheNumberOfPairs) {
   const auto loss = [&](double normalizer) {
     step.normalizer = normalizer;
     EXPECT_EQ(step.call(pair_loss, plan.get(), memory.get()), RH_OK);
-    return step.loss_data;
+    return step.loss_data[0];
   };
   EXPECT_EQ(loss(0), loss(6));
   EXPECT_FLOAT_EQ(loss(0), loss(1) / 6);
@@ -171,7 +284,7 @@ TEST(Execute, OptionalOutputs) {
   ASSERT_EQ(bare.call(adamw, plan.get(), memory.get()), RH_OK);
   EXPECT_EQ(bare.parameter_data.w1, full.parameter_data.w1);
   EXPECT_EQ(bare.gradient_data.w1, full.gradient_data.w1);
-  EXPECT_EQ(bare.gradient_norm_data, 0);
+  EXPECT_EQ(bare.gradient_norm_data[0], 0);
 }
 
 TEST(Execute, LeadingDimensions) {
@@ -237,7 +350,7 @@ TEST(Execute, AdamwReachesEveryTensor) {
     }
     step.options.clip_norm = 0;
     ASSERT_EQ(step.call(adamw, plan.get(), WorkspaceMemory(plan.get()).get()), RH_OK) << rh_last_error_message();
-    EXPECT_FLOAT_EQ(step.gradient_norm_data, static_cast<float>(std::sqrt(squares)));
+    EXPECT_FLOAT_EQ(step.gradient_norm_data[0], static_cast<float>(std::sqrt(squares)));
     const std::vector<float>*after[] = {&step.parameter_data.w1, &step.parameter_data.b1, &step.parameter_data.w2,
                                         &step.parameter_data.b2},
           *start[] = {&before.parameter_data.w1, &before.parameter_data.b1, &before.parameter_data.w2,
@@ -264,7 +377,7 @@ TEST(Execute, ClippingScalesByTheGlobalNorm) {
     step.options.clip_norm = 0.5;
     ASSERT_EQ(step.call(adamw, plan.get(), WorkspaceMemory(plan.get()).get()), RH_OK);
     const double norm = size * std::sqrt(22.0);  // 15 + 3 + 3 + 1 elements
-    EXPECT_FLOAT_EQ(step.gradient_norm_data, static_cast<float>(norm));
+    EXPECT_FLOAT_EQ(step.gradient_norm_data[0], static_cast<float>(norm));
     const double scale = norm > 0.5 ? 0.5 / (norm + 1e-6) : 1;  // as torch.nn.utils.clip_grad_norm_
     EXPECT_NEAR(step.first_data.w1[7], 0.1 * size * scale, 1e-7 * size);
     EXPECT_NEAR(step.first_data.b2[0], 0.1 * size * scale, 1e-7 * size);
@@ -277,7 +390,7 @@ TEST(Execute, NonFiniteNormIsWrittenLikeAnyValue) {
   Step step(8, 5, 3, 4);
   step.gradient_data.w2[1] = NAN;
   ASSERT_EQ(step.call(adamw, plan.get(), WorkspaceMemory(plan.get()).get()), RH_OK);
-  EXPECT_TRUE(std::isnan(step.gradient_norm_data));
+  EXPECT_TRUE(std::isnan(step.gradient_norm_data[0]));
   for (const float w : step.parameter_data.w1) EXPECT_TRUE(std::isnan(w));
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -26,7 +27,7 @@ using Context = std::unique_ptr<rh_context, Deleter>;
 using Plan = std::unique_ptr<rh_plan, Deleter>;
 
 inline Context make_context(int threads = 1, const char* isa = nullptr) {
-  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, isa, threads};
+  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, isa, threads, nullptr};
   rh_context* context = nullptr;
   EXPECT_EQ(rh_context_create(&options, &context), RH_OK) << rh_last_error_message();
   return Context(context);
@@ -34,7 +35,7 @@ inline Context make_context(int threads = 1, const char* isa = nullptr) {
 
 inline rh_plan_options plan_options(int64_t rows, int64_t input, int64_t hidden, int64_t pairs,
                                     uint32_t operations = RH_TRAIN | RH_INPUT_GRADIENT) {
-  return {sizeof(rh_plan_options), operations, rows, input, hidden, RH_F32, pairs, RH_BRADLEY_TERRY};
+  return {sizeof(rh_plan_options), operations, rows, input, hidden, RH_F32, pairs, RH_BRADLEY_TERRY, 0};
 }
 
 inline Plan make_plan(const rh_context* context, const rh_plan_options& options) {
@@ -57,8 +58,12 @@ class WorkspaceMemory {
 };
 
 struct Tensors {
-  Tensors(int64_t input, int64_t hidden)
-      : w1(std::max<int64_t>(hidden, 1) * input), b1(hidden), w2(hidden), b2(hidden ? 1 : 0), mlp(hidden != 0) {}
+  Tensors(int64_t input, int64_t hidden, int64_t members = 1)
+      : w1(members * std::max<int64_t>(hidden, 1) * input),
+        b1(members * hidden),
+        w2(members * hidden),
+        b2(hidden ? members : 0),
+        mlp(hidden != 0) {}
   rh_tensors view() {
     return {w1.data(), mlp ? b1.data() : nullptr, mlp ? w2.data() : nullptr, mlp ? b2.data() : nullptr};
   }
@@ -66,26 +71,28 @@ struct Tensors {
   bool mlp;
 };
 
-enum Call { forward = 1, pair_loss = 2, backward = 4, adamw = 8, train = 16, every_call = 31 };
+enum Call { forward = 1, pair_loss = 2, backward = 4, adamw = 8, train = 16, loss_gradients = 32, every_call = 63 };
 
-// The arguments of all five calls. Pointers may be set to null, and the values they point to changed.
+// The arguments of all six calls. Pointers may be set to null, and the values they point to changed.
 struct Step {
-  Step(int64_t rows_, int64_t input_, int64_t hidden_, int64_t pairs_, uint64_t seed = 1)
+  Step(int64_t rows_, int64_t input_, int64_t hidden_, int64_t pairs_, uint64_t seed = 1, int64_t members = 1)
       : rows(rows_),
         input(input_),
         x_data(rows_ * input_),
         chosen(pairs_),
         rejected(pairs_),
         margin(pairs_),
-        weight(pairs_),
+        weight(members * pairs_),
         label(pairs_),
-        parameter_data(input_, hidden_),
-        gradient_data(input_, hidden_),
-        first_data(input_, hidden_),
-        second_data(input_, hidden_),
-        reward_data(rows_),
-        reward_gradient_data(rows_),
-        input_gradient_data(rows_ * input_) {
+        parameter_data(input_, hidden_, members),
+        gradient_data(input_, hidden_, members),
+        first_data(input_, hidden_, members),
+        second_data(input_, hidden_, members),
+        reward_data(members * rows_),
+        reward_gradient_data(members * rows_),
+        input_gradient_data(rows_ * input_),
+        loss_data(members),
+        gradient_norm_data(members) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal;
     for (std::vector<float>* list :
@@ -95,9 +102,9 @@ struct Step {
     for (int64_t p = 0; p < pairs_; ++p) {
       chosen[p] = static_cast<int32_t>(random() % rows);
       rejected[p] = static_cast<int32_t>((chosen[p] + 1 + random() % (rows - 1)) % rows);
-      weight[p] = std::abs(normal(random));
       label[p] = static_cast<float>(random() % 5) / 4;
     }
+    for (float& value : weight) value = std::abs(normal(random));
     x = {x_data.data(), rows, input};
     pairs = {pairs_, chosen.data(), rejected.data(), margin.data(), weight.data(), label.data()};
     options = {sizeof options, 1e-2, 0.9, 0.999, 1e-8, 0.1, 1.0, 1};
@@ -109,8 +116,8 @@ struct Step {
     reward_gradient = reward_gradient_data.data();
     input_gradient = input_gradient_data.data();
     input_gradient_stride = input;
-    loss = &loss_data;
-    gradient_norm = &gradient_norm_data;
+    loss = loss_data.data();
+    gradient_norm = gradient_norm_data.data();
   }
   Step(const Step&) = delete;
 
@@ -126,6 +133,12 @@ struct Step {
       case adamw:
         return rh_adamw(plan, options_pointer, parameters_pointer, gradients_pointer, first_moments_pointer,
                         second_moments_pointer, gradient_norm, workspace);
+      case loss_gradients: {
+        const rh_loss_arguments arguments = {
+            loss_struct_size, x,    pairs,          normalizer,           parameters, gradients, rewards,
+            reward_gradient,  loss, input_gradient, input_gradient_stride};
+        return rh_loss_gradients(plan, train_pointer ? &arguments : nullptr, workspace);
+      }
       default: {
         const rh_train_arguments arguments = {train_struct_size, x,         pairs,         normalizer,     options,
                                               parameters,        gradients, first_moments, second_moments, rewards,
@@ -141,11 +154,10 @@ struct Step {
     for (const Tensors* t : {&parameter_data, &gradient_data, &first_data, &second_data}) {
       for (const auto* list : {&t->w1, &t->b1, &t->w2, &t->b2}) all.insert(all.end(), list->begin(), list->end());
     }
-    for (const auto* list : {&reward_data, &reward_gradient_data, &input_gradient_data}) {
+    for (const auto* list :
+         {&reward_data, &reward_gradient_data, &input_gradient_data, &loss_data, &gradient_norm_data}) {
       all.insert(all.end(), list->begin(), list->end());
     }
-    all.push_back(loss_data);
-    all.push_back(gradient_norm_data);
     return all;
   }
 
@@ -155,7 +167,7 @@ struct Step {
   std::vector<float> margin, weight, label;
   Tensors parameter_data, gradient_data, first_data, second_data;
   std::vector<float> reward_data, reward_gradient_data, input_gradient_data;
-  float loss_data = 0, gradient_norm_data = 0;
+  std::vector<float> loss_data, gradient_norm_data;
 
   rh_matrix x;
   rh_pairs pairs;
@@ -164,7 +176,7 @@ struct Step {
   double normalizer = 0;
   float *rewards, *reward_gradient, *input_gradient, *loss, *gradient_norm;
   int64_t input_gradient_stride;
-  size_t train_struct_size = sizeof(rh_train_arguments);
+  size_t loss_struct_size = sizeof(rh_loss_arguments), train_struct_size = sizeof(rh_train_arguments);
 
   const rh_matrix* x_pointer = &x;
   const rh_pairs* pairs_pointer = &pairs;
