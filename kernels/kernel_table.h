@@ -130,6 +130,12 @@ struct KernelTable {
   size_t (*backward_workspace)(const Shape&, int threads);
   void (*backward)(const BackwardArguments&, const Executor&, void* workspace);
 
+  // The three above of a linear head whose pairs are rows (2i, 2i+1), in one pass over X: the arguments of all three as
+  // for one call after another, and the same bits.
+  size_t (*linear_step_workspace)(const Shape&, int threads);
+  void (*linear_step)(const ForwardArguments&, const PairLossArguments&, const BackwardArguments&, const Executor&,
+                      void* workspace);
+
   // Sum of squares of a gradient tensor (global-norm clipping), in an order that depends on `count` alone.
   size_t (*sum_of_squares_workspace)(int64_t count);
   double (*sum_of_squares)(const float* values, int64_t count, const Executor&, void* workspace);

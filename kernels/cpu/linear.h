@@ -2,35 +2,154 @@
 //
 //   r = X w      dw = dr^T X      dX = dr w^T                               X [rows, input]  w [input]
 //
-// Both products read X once and are bound by that: two flops an element. The forward keeps four vector sums a row,
-// added in fixed order; the backward keeps the sums of 64 columns in registers over all rows, by blocks of 64 rows so
-// that rounding errors do not grow with their number. Neither depends on threads or, for r, on other rows.
+// Two flops an element: bound by reading X, once for r and once for dw, or once for both where pairs are rows
+// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known.
+//
+// r keeps two vector sums a row. dw is summed over chunks of rows whose number depends on the rows alone: a chunk
+// streams whole rows, eight at a time, into sums in cache, and the chunks are added in ascending order. Both are the
+// same for any threads, and r for any other rows. bfloat16 is taken as its even and odd elements, which widen with one
+// instruction each; w is split likewise on the way, and dw merged at the end.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
+#include "kernels/cpu/pair_loss.h"
 #include "kernels/cpu/partial.h"
 #include "kernels/workspace.h"
 
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int64_t kLinearRows = 64;     // of one forward task, and of one chain of the backward
-constexpr int64_t kLinearColumns = 64;  // of one backward task
+constexpr int64_t kLinearRows = 64;       // of one task of r or dX
+constexpr int64_t kLinearGroup = 8;       // rows added to dw's sums at once
+constexpr int64_t kLinearChunks = 16;     // at most, of dw
+constexpr int64_t kLinearChunkRows = 16;  // at least: a chunk writes and reads as much as two rows
+constexpr int64_t kLinearColumns = 1024;  // of one task that adds chunks
+constexpr int64_t kLinearBlockRows = 32;  // at most, and kLinearBlockBytes, of what is read for r and again for dw
+constexpr int64_t kLinearBlockBytes = 1 << 15;
+
+constexpr int64_t linear_chunk_rows(int64_t rows) {
+  const int64_t even = (rows + kLinearChunks - 1) / kLinearChunks;
+  return std::max(kLinearChunkRows, (even + kLinearGroup - 1) / kLinearGroup * kLinearGroup);
+}
+constexpr int64_t linear_chunks(int64_t rows) { return (rows + linear_chunk_rows(rows) - 1) / linear_chunk_rows(rows); }
+
+struct LinearScratch {
+  float* sums;     // [chunks, stride]: dw of each chunk, in the order of V::load_two
+  int64_t stride;  // input, up to whole cache lines and vectors
+  size_t bytes;
+
+  static LinearScratch carve(void* workspace, int64_t rows, int64_t input) {
+    Carver carver(workspace);
+    LinearScratch scratch;
+    scratch.stride = (input + 31) / 32 * 32;
+    // Fewer rows may make more chunks, never more than these.
+    scratch.sums =
+        carver.take<float>(std::min(kLinearChunks, (rows + kLinearChunkRows - 1) / kLinearChunkRows) * scratch.stride);
+    scratch.bytes = carver.bytes();
+    return scratch;
+  }
+};
+
+// Floats in the order that V::load_two gives to elements.
+template <class V, class Element>
+typename V::Two load_matching(const float* from) {
+  if constexpr (std::is_same_v<Element, BFloat16>) return V::split(from);
+  return V::load_two(from);
+}
+template <class V, class Element>
+void store_matching(float* to, typename V::Two value) {
+  if constexpr (std::is_same_v<Element, BFloat16>) return V::merge(to, value);
+  V::store(to, value.first);
+  V::store(to + V::lanes, value.second);
+}
+
+// body(column, elements left) for two vectors at a time.
+template <class V, class Body>
+[[gnu::always_inline]] inline void for_columns(int64_t input, const Body& body) {
+  constexpr int64_t step = 2 * V::lanes;
+  int64_t k = 0;
+  for (; k + step <= input; k += step) body(k, step);
+  if (k < input) body(k, input - k);
+}
+
+template <class V, int rows, class Element>
+void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, float* rewards) {
+  using Two = typename V::Two;
+  Two sums[rows];
+  for (Two& sum : sums) sum = {V::set(0.0f), V::set(0.0f)};
+  for_columns<V>(
+      input, [&](int64_t k, int64_t count) __attribute__((always_inline)) {
+        const Two weights = from_partial<V>(w + k, count, load_matching<V, Element>);
+        for (int r = 0; r < rows; ++r) {
+          const Two features =
+              from_partial<V>(x + r * stride + k, count, [](const Element* from) { return V::load_two(from); });
+          sums[r].first = V::fma(features.first, weights.first, sums[r].first);
+          sums[r].second = V::fma(features.second, weights.second, sums[r].second);
+        }
+      });
+  for (int r = 0; r < rows; ++r) rewards[r] = V::sum(V::add(sums[r].first, sums[r].second));
+}
 
 template <class V, class Element>
-float dot(const Element* x, const float* w, int64_t count) {
-  typename V::Vector sums[4] = {V::set(0.0f), V::set(0.0f), V::set(0.0f), V::set(0.0f)};
-  int64_t k = 0;
-  for (; k + 4 * V::lanes <= count; k += 4 * V::lanes) {
-    for (int j = 0; j < 4; ++j) {
-      sums[j] = V::fma(V::load(w + k + j * V::lanes), V::load(x + k + j * V::lanes), sums[j]);
+void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, int64_t rows, float* rewards) {
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) linear_rewards<V, 4>(x + row * stride, stride, w, input, rewards + row);
+  for (; row < rows; ++row) linear_rewards<V, 1>(x + row * stride, stride, w, input, rewards + row);
+}
+
+// sums = dr^T X, added to what is there unless `first`.
+template <class V, int rows, class Element>
+void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, bool first, float* sums) {
+  using Two = typename V::Two;
+  typename V::Vector slopes[rows];
+  for (int r = 0; r < rows; ++r) slopes[r] = V::set(dr[r]);
+  for_columns<V>(
+      input, [&](int64_t k, int64_t count) __attribute__((always_inline)) {
+        Two sum = {V::set(0.0f), V::set(0.0f)};
+        for (int r = 0; r < rows; ++r) {
+          const Two features =
+              from_partial<V>(x + r * stride + k, count, [](const Element* from) { return V::load_two(from); });
+          sum.first = V::fma(slopes[r], features.first, sum.first);
+          sum.second = V::fma(slopes[r], features.second, sum.second);
+        }
+        if (!first) sum = {V::add(V::load(sums + k), sum.first), V::add(V::load(sums + k + V::lanes), sum.second)};
+        V::store(sums + k, sum.first);
+        V::store(sums + k + V::lanes, sum.second);
+      });
+}
+
+template <class V, class Element>
+void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, int64_t rows, bool first,
+                     float* sums) {
+  int64_t row = 0;
+  const auto add = [&]<int count>(std::integral_constant<int, count>) {
+    for (; row + count <= rows; row += count) {
+      linear_gradient<V, count>(x + row * stride, stride, dr + row, input, first && row == 0, sums);
     }
-  }
-  for (int j = 0; k < count; k += V::lanes, ++j) {
-    sums[j] = V::fma(load_partial<V>(w + k, count - k), load_partial<V>(x + k, count - k), sums[j]);
-  }
-  return V::sum(V::add(V::add(sums[0], sums[1]), V::add(sums[2], sums[3])));
+  };
+  add(std::integral_constant<int, kLinearGroup>());
+  add(std::integral_constant<int, 2>());
+  add(std::integral_constant<int, 1>());
+}
+
+// dw from the sums of all chunks.
+template <class V, class Element>
+void add_linear_chunks(const LinearScratch& scratch, int64_t chunks, int64_t input, float* gradient,
+                       const Executor& executor) {
+  executor.for_each((input + kLinearColumns - 1) / kLinearColumns, [&](int64_t task, int) {
+    const int64_t begin = task * kLinearColumns;
+    for_columns<V>(std::min(kLinearColumns, input - begin), [&](int64_t k, int64_t count) {
+      const float* sums = scratch.sums + begin + k;
+      typename V::Two sum = V::load_two(sums);
+      for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+        const typename V::Two next = V::load_two(sums + chunk * scratch.stride);
+        sum = {V::add(sum.first, next.first), V::add(sum.second, next.second)};
+      }
+      to_partial<V>(gradient + begin + k, count, [&](float* to) { store_matching<V, Element>(to, sum); });
+    });
+  });
 }
 
 template <class V>
@@ -38,60 +157,80 @@ void linear_forward(const ForwardArguments& a, const Executor& executor) {
   with_element(a.x.dtype, [&](auto* element) {
     const auto* x = static_cast<decltype(element)>(a.x.data);
     executor.for_each((a.x.rows + kLinearRows - 1) / kLinearRows, [&](int64_t task, int) {
-      const int64_t end = std::min(a.x.rows, (task + 1) * kLinearRows);
-      for (int64_t row = task * kLinearRows; row < end; ++row) {
-        a.rewards[row] = dot<V>(x + row * a.x.stride, a.head.w1, a.x.columns);
-      }
+      const int64_t row = task * kLinearRows;
+      linear_rewards<V>(x + row * a.x.stride, a.x.stride, a.head.w1, a.x.columns, std::min(kLinearRows, a.x.rows - row),
+                        a.rewards + row);
     });
   });
 }
 
 template <class V>
-void linear_backward(const BackwardArguments& a, const Executor& executor) {
-  using Vector = typename V::Vector;
-  constexpr int vectors = kLinearColumns / V::lanes;
-  with_element(a.x.dtype, [&](auto* element) {
-    const auto* x = static_cast<decltype(element)>(a.x.data);
-    executor.for_each((a.x.columns + kLinearColumns - 1) / kLinearColumns, [&](int64_t task, int) {
-      const int64_t first = task * kLinearColumns;
-      const int64_t columns = std::min(kLinearColumns, a.x.columns - first);
-      Vector sums[vectors];
-      for (int v = 0; v < vectors; ++v) sums[v] = V::set(0.0f);
-      for (int64_t block = 0; block < a.x.rows; block += kLinearRows) {
-        Vector part[vectors];
-        for (int v = 0; v < vectors; ++v) part[v] = V::set(0.0f);
-        const int64_t end = std::min(a.x.rows, block + kLinearRows);
-        for (int64_t row = block; row < end; ++row) {
-          const Vector dr = V::set(a.reward_gradient[row]);
-          const auto* features = x + row * a.x.stride + first;
-          if (columns == kLinearColumns) {
-            for (int v = 0; v < vectors; ++v) part[v] = V::fma(dr, V::load(features + v * V::lanes), part[v]);
-          } else {
-            for (int v = 0; v * V::lanes < columns; ++v) {
-              const int64_t column = v * V::lanes;
-              part[v] = V::fma(dr, load_partial<V>(features + column, columns - column), part[v]);
-            }
-          }
-        }
-        for (int v = 0; v < vectors; ++v) sums[v] = V::add(sums[v], part[v]);
-      }
-      for (int v = 0; v * V::lanes < columns; ++v) {
-        store_partial<V>(a.gradient.w1 + first + v * V::lanes, sums[v], columns - v * V::lanes);
-      }
-    });
-  });
-  if (!a.input_gradient) return;
+void linear_input_gradient(const BackwardArguments& a, const Executor& executor) {
   executor.for_each((a.x.rows + kLinearRows - 1) / kLinearRows, [&](int64_t task, int) {
     const int64_t end = std::min(a.x.rows, (task + 1) * kLinearRows);
     for (int64_t row = task * kLinearRows; row < end; ++row) {
-      const Vector dr = V::set(a.reward_gradient[row]);
+      const typename V::Vector dr = V::set(a.reward_gradient[row]);
       float* gradient = a.input_gradient + row * a.input_gradient_stride;
-      for (int64_t k = 0; k < a.x.columns; k += V::lanes) {
-        const int64_t count = a.x.columns - k;
-        store_partial<V>(gradient + k, V::mul(dr, load_partial<V>(a.head.w1 + k, count)), count);
-      }
+      int64_t k = 0;
+      for (; k + V::lanes <= a.x.columns; k += V::lanes) V::store(gradient + k, V::mul(dr, V::load(a.head.w1 + k)));
+      const int64_t count = a.x.columns - k;
+      store_partial<V>(gradient + k, V::mul(dr, load_partial<V>(a.head.w1 + k, count)), count);
     }
   });
+}
+
+template <class V>
+void linear_backward(const BackwardArguments& a, const Executor& executor, void* workspace) {
+  const LinearScratch scratch = LinearScratch::carve(workspace, a.x.rows, a.x.columns);
+  const int64_t chunks = linear_chunks(a.x.rows), chunk_rows = linear_chunk_rows(a.x.rows);
+  with_element(a.x.dtype, [&](auto* element) {
+    using Element = std::remove_cvref_t<decltype(*element)>;
+    const auto* x = static_cast<const Element*>(a.x.data);
+    executor.for_each(chunks, [&](int64_t chunk, int) {
+      const int64_t row = chunk * chunk_rows;
+      linear_gradient<V>(x + row * a.x.stride, a.x.stride, a.reward_gradient + row, a.x.columns,
+                         std::min(chunk_rows, a.x.rows - row), true, scratch.sums + chunk * scratch.stride);
+    });
+    add_linear_chunks<V, Element>(scratch, chunks, a.x.columns, a.gradient.w1, executor);
+  });
+  if (a.input_gradient) linear_input_gradient<V>(a, executor);
+}
+
+struct LinearStepScratch {
+  static size_t bytes(const Shape& shape) {
+    return std::max(LinearScratch::carve(nullptr, shape.rows, shape.input).bytes,
+                    PairLossScratch::carve(nullptr, shape.rows, shape.pairs).bytes);
+  }
+};
+
+// The slopes of a block's pairs are computed twice: in the pass over X to go on with, and by pair_loss, whose order of
+// summing the loss then stays its own business. That is a few cycles a pair.
+template <class V>
+void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs, const BackwardArguments& backward,
+                 const Executor& executor, void* workspace) {
+  const Matrix& x = forward.x;
+  const LinearScratch scratch = LinearScratch::carve(workspace, x.rows, x.columns);
+  const int64_t chunks = linear_chunks(x.rows), chunk_rows = linear_chunk_rows(x.rows);
+  with_element(x.dtype, [&](auto* element) {
+    using Element = std::remove_cvref_t<decltype(*element)>;
+    const int64_t fitting = kLinearBlockBytes / (x.columns * static_cast<int64_t>(sizeof(Element)));
+    const int64_t block_rows = std::clamp(fitting / kLinearGroup * kLinearGroup, kLinearGroup, kLinearBlockRows);
+    executor.for_each(chunks, [&](int64_t chunk, int) {
+      const int64_t begin = chunk * chunk_rows, end = std::min(x.rows, begin + chunk_rows);
+      float* sums = scratch.sums + chunk * scratch.stride;
+      for (int64_t row = begin; row < end; row += block_rows) {
+        const auto* features = static_cast<const Element*>(x.data) + row * x.stride;
+        const int64_t rows = std::min(block_rows, end - row);
+        linear_rewards<V>(features, x.stride, forward.head.w1, x.columns, rows, forward.rewards + row);
+        alignas(kAlignment) float slopes[kLinearBlockRows];
+        adjacent_slopes<V>(pairs, row, rows, slopes);
+        linear_gradient<V>(features, x.stride, slopes, x.columns, rows, row == begin, sums);
+      }
+    });
+    add_linear_chunks<V, Element>(scratch, chunks, x.columns, backward.gradient.w1, executor);
+  });
+  pair_loss<V>(pairs, executor, workspace);
+  if (backward.input_gradient) linear_input_gradient<V>(backward, executor);
 }
 
 }  // namespace

@@ -74,14 +74,16 @@ Logistic<V> logistic(typename V::Vector x) {
   const Vector minus = V::sub(zero, x);
   const Vector e = exp_negative<V>(V::sub(zero, V::max(minus, x)));
   const Vector tail = log1p_unit<V>(e);
-  // 1 + e in two parts: the quotients are corrected by the part that its rounding lost.
+  // 1 + e in two parts: the quotients are corrected by the part that its rounding lost, over 1 + e or nearly so.
   const Vector sum = V::add(one, e);
-  const Vector lost = V::div(V::sub(e, V::sub(sum, one)), sum);
-  const Vector large = V::sub(V::div(one, sum), V::div(lost, sum));
-  const Vector quotient = V::div(e, sum);
-  const Vector small = V::sub(quotient, V::mul(quotient, lost));
-  return {V::add(V::max(zero, x), tail), V::add(V::max(zero, minus), tail), V::select_greater(zero, x, small, large),
-          V::select_greater(zero, x, large, small)};
+  const Vector lost = V::sub(e, V::sub(sum, one));
+  const Vector correction = V::mul(lost, V::fma(V::set(-0.5f), e, V::set(0.97f)));
+  const auto over_sum = [&](Vector numerator) {
+    const Vector quotient = V::div(numerator, sum);
+    return V::sub(quotient, V::mul(quotient, correction));
+  };
+  return {V::add(V::max(zero, x), tail), V::add(V::max(zero, minus), tail),
+          over_sum(V::select_greater(zero, x, e, one)), over_sum(V::select_greater(zero, x, one, e))};
 }
 
 }  // namespace

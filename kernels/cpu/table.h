@@ -22,7 +22,7 @@ void forward(const ForwardArguments& arguments, const Executor& executor, void* 
 template <class V>
 void backward(const BackwardArguments& arguments, const Executor& executor, void* workspace) {
   if (arguments.hidden) return mlp_backward<V>(arguments, executor, workspace);
-  linear_backward<V>(arguments, executor);
+  linear_backward<V>(arguments, executor, workspace);
 }
 
 template <class V>
@@ -39,9 +39,12 @@ constexpr KernelTable make_table() {
       .pair_loss = pair_loss<V>,
       .backward_workspace =
           [](const Shape& shape, int threads) {
-            return shape.hidden ? BackwardScratch::carve(nullptr, shape, threads).bytes : 0;
+            return shape.hidden ? BackwardScratch::carve(nullptr, shape, threads).bytes
+                                : LinearScratch::carve(nullptr, shape.rows, shape.input).bytes;
           },
       .backward = backward<V>,
+      .linear_step_workspace = [](const Shape& shape, int) { return LinearStepScratch::bytes(shape); },
+      .linear_step = linear_step<V>,
       .sum_of_squares_workspace = sum_of_squares_workspace,
       .sum_of_squares = sum_of_squares<V>,
       .adamw = adamw<V>,

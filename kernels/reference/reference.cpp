@@ -60,6 +60,17 @@ const KernelTable& reference_table() {
       .pair_loss = pair_loss,
       .backward_workspace = doubles<&Shape::input>,
       .backward = backward,
+      .linear_step_workspace =
+          [](const Shape& shape, int threads) {
+            return std::max(doubles<&Shape::rows>(shape, threads), doubles<&Shape::input>(shape, threads));
+          },
+      .linear_step =
+          [](const ForwardArguments& f, const PairLossArguments& p, const BackwardArguments& b,
+             const Executor& executor, void* workspace) {
+            forward(f, executor, workspace);
+            pair_loss(p, executor, workspace);
+            backward(b, executor, workspace);
+          },
       .sum_of_squares_workspace = [](int64_t) -> size_t { return 0; },
       .sum_of_squares = [](const float* values, int64_t count, const Executor&,
                            void*) { return reference::sum_of_squares(values, count); },

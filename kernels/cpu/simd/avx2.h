@@ -32,6 +32,32 @@ struct Avx2 {
   }
   static void store(float* to, Vector value) { _mm256_storeu_ps(to, value); }
 
+  struct Two {
+    Vector first, second;
+  };
+  // Two vectors of floats to their even and odd elements, and back.
+  static Two split(const float* from) {
+    const Vector low = load(from), high = load(from + lanes);
+    const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
+    const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1)));
+    return {_mm256_castpd_ps(_mm256_permute4x64_pd(even, _MM_SHUFFLE(3, 1, 2, 0))),
+            _mm256_castpd_ps(_mm256_permute4x64_pd(odd, _MM_SHUFFLE(3, 1, 2, 0)))};
+  }
+  static void merge(float* to, Two value) {
+    const Vector low = _mm256_unpacklo_ps(value.first, value.second);
+    const Vector high = _mm256_unpackhi_ps(value.first, value.second);
+    store(to, _mm256_permute2f128_ps(low, high, 0x20));
+    store(to + lanes, _mm256_permute2f128_ps(low, high, 0x31));
+  }
+  // Two vectors of elements in the order that costs least: one after the other, or the even and the odd ones.
+  static Two load_two(const float* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const Half* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const BFloat16* from) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-65536)))};
+  }
+
   static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
   static Vector sub(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
   static Vector mul(Vector a, Vector b) { return _mm256_mul_ps(a, b); }

@@ -33,6 +33,31 @@ struct Avx512 {
   }
   static void store(float* to, Vector value) { _mm512_storeu_ps(to, value); }
 
+  struct Two {
+    Vector first, second;
+  };
+  // Two vectors of floats to their even and odd elements, and back.
+  static Two split(const float* from) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    const Vector low = load(from), high = load(from + lanes);
+    return {_mm512_permutex2var_ps(low, even, high), _mm512_permutex2var_ps(low, odd, high)};
+  }
+  static void merge(float* to, Two value) {
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    store(to, _mm512_permutex2var_ps(value.first, low, value.second));
+    store(to + lanes, _mm512_permutex2var_ps(value.first, high, value.second));
+  }
+  // Two vectors of elements in the order that costs least: one after the other, or the even and the odd ones.
+  static Two load_two(const float* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const Half* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const BFloat16* from) {
+    const __m512i both = _mm512_loadu_si512(from);
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)),
+            _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)))};
+  }
+
   static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
   static Vector sub(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
   static Vector mul(Vector a, Vector b) { return _mm512_mul_ps(a, b); }

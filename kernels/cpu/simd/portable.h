@@ -33,6 +33,28 @@ struct Portable {
   }
   static void store(float* to, Vector value) { std::memcpy(to, &value, sizeof value); }
 
+  struct Two {
+    Vector first, second;
+  };
+  // Two vectors of floats to their even and odd elements, and back.
+  static Two split(const float* from) {
+    return {Vector{from[0], from[2], from[4], from[6]}, Vector{from[1], from[3], from[5], from[7]}};
+  }
+  static void merge(float* to, Two value) {
+    const auto [even, odd] = value;
+    store(to, Vector{even[0], odd[0], even[1], odd[1]});
+    store(to + lanes, Vector{even[2], odd[2], even[3], odd[3]});
+  }
+  // Two vectors of elements in the order that costs least: one after the other, or the even and the odd ones.
+  static Two load_two(const float* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const Half* from) { return {load(from), load(from + lanes)}; }
+  static Two load_two(const BFloat16* from) {
+    Integers both;
+    std::memcpy(&both, from, sizeof both);
+    static_assert(std::endian::native == std::endian::little);
+    return {std::bit_cast<Vector>(both << 16), std::bit_cast<Vector>(both & -65536)};
+  }
+
   static Vector add(Vector a, Vector b) { return a + b; }
   static Vector sub(Vector a, Vector b) { return a - b; }
   static Vector mul(Vector a, Vector b) { return a * b; }
