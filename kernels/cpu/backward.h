@@ -8,7 +8,7 @@
 // rows, for dX they are the rows' and run over hidden units, so the mask is transposed first. Activations are not
 // needed: relu(z) = mask z makes dw2 a dot product of W1 with G, taken where G is still in cache.
 //
-// Work is shared by chunks of 64 columns; each writes its own columns of dW1 and its own part of dw2, and the parts
+// Work is shared by chunks of columns; each writes its own columns of dW1 and its own part of dw2, and the parts
 // are added in ascending order. Nothing depends on the number of threads.
 #pragma once
 
@@ -19,10 +19,32 @@
 namespace rewardhead::kernels {
 namespace {
 
+// The most rows for which few_rows_gradient serves: 4 slices' tables are held at once.
+#ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
+constexpr int64_t kFewRowsBackward = REWARDHEAD_FORCE_FEW_ROWS;
+#else
+constexpr int64_t kFewRowsBackward = kTables / kSlices * kGroup;
+#endif
+
+// Columns of one task of dW1. Few rows leave room for the tables of more of them, which makes longer walks through W1
+// and dW1, as long as some tasks are left to share.
+constexpr int64_t kFewRowsColumns = 4 * kChunkColumns;
+inline int64_t chunk_columns(int64_t rows, int64_t input) {
+  if (rows > kFewRowsBackward) return kChunkColumns;
+  int64_t columns = kFewRowsColumns;
+  while (columns > kChunkColumns &&
+         (columns > input / 8 || (rows + kGroup - 1) / kGroup * columns > kTables * kSlice)) {
+    columns /= 2;
+  }
+  return columns;
+}
+
 struct BackwardScratch {
   uint64_t* row_words;  // [mask_blocks(hidden), rows]: one member's mask transposed; only for dX
   float* dots;          // [chunks, members, hidden]: <W1[h], G[h]> by chunk of columns
   float* totals;        // [members, hidden]: g
+  bool* row_lists;      // [members, mask_blocks(rows)]: which blocks of rows are added one by one (subset_sums.h)
+  bool* unit_lists;     // [mask_blocks(hidden)]: likewise for dX, of one member
   char* workers;        // [threads, worker_bytes]
   size_t worker_bytes;
   size_t bytes;
@@ -30,33 +52,81 @@ struct BackwardScratch {
   static BackwardScratch carve(void* workspace, const Shape& shape, int threads) {
     Carver carver(workspace);
     BackwardScratch scratch;
-    const int64_t chunks = (shape.input + kChunkColumns - 1) / kChunkColumns;
+    const int64_t chunks = (shape.input + kChunkColumns - 1) / kChunkColumns;  // the most that there may be
     scratch.row_words = carver.take<uint64_t>(shape.input_gradient ? mask_blocks(shape.hidden) * shape.rows : 0);
     scratch.dots = carver.take<float>(chunks * shape.members * shape.hidden);
+    scratch.row_lists = carver.take<bool>(shape.members * mask_blocks(shape.rows));
+    scratch.unit_lists = carver.take<bool>(mask_blocks(shape.hidden));
     scratch.totals = carver.take<float>(shape.members * shape.hidden);
-    // One worker's memory serves dW1 and dX in turn: the larger of the two.
-    Carver weights(nullptr), inputs(nullptr);
-    SubsetScratch::carve(weights, shape.rows, shape.hidden);
-    SubsetScratch::carve(inputs, shape.hidden, shape.input_gradient ? shape.rows : 0);
-    scratch.worker_bytes = std::max(weights.bytes(), inputs.bytes());
+    // One worker's memory serves dW1, that of few rows, and dX in turn: the largest of the three.
+    Carver weights(nullptr), few(nullptr), inputs(nullptr);
+    SubsetScratch::carve(weights, shape.rows, kChunkColumns, shape.hidden);
+    SubsetScratch::carve(few, kMaskRows, kFewRowsColumns, 0);
+    SubsetScratch::carve(inputs, shape.hidden, kChunkColumns, shape.input_gradient ? shape.rows : 0);
+    scratch.worker_bytes = std::max({weights.bytes(), few.bytes(), inputs.bytes()});
     scratch.workers = carver.take<char>(threads * static_cast<int64_t>(scratch.worker_bytes));
     scratch.bytes = carver.bytes();
     return scratch;
   }
-  SubsetScratch of_worker(int worker, int64_t matrix_rows, int64_t words) const {
+  SubsetScratch of_worker(int worker, int64_t matrix_rows, int64_t columns, int64_t words) const {
     Carver carver(workers + worker * worker_bytes);
-    return SubsetScratch::carve(carver, matrix_rows, words);
+    return SubsetScratch::carve(carver, matrix_rows, columns, words);
   }
 };
 
-// Columns [first, first + columns) of one member's dW1, and their part of <W1[h], G[h]>.
+// Columns [first, first + columns) of one member's dW1, and their part of <W1[h], G[h]>, where all tables of these
+// columns stay in L1 together: no sums are stored, and W1 and dW1 are walked along their rows.
+template <class V, int groups>
+void few_rows_gradient(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns, const float* tables,
+                       float* dots) {
+  using Vector = typename V::Vector;
+  for (int64_t unit = member * a.hidden; unit < (member + 1) * a.hidden; ++unit) {
+    const float* entries[groups];
+    for (int group = 0; group < groups; ++group) {
+      entries[group] = tables + (group * kEntries + (a.mask[unit] >> (group * kGroup) & (kEntries - 1))) * kSlice;
+    }
+    const float* w1 = a.head.w1 + unit * a.x.columns + first;
+    float* gradient = a.gradient.w1 + unit * a.x.columns + first;
+    const Vector outer = V::set(a.head.w2[unit]);
+    Vector dot = V::set(0.0f);
+    for (int64_t column = 0; column < columns; column += V::lanes) {
+      const int64_t at = column / kSlice * groups * kEntries * kSlice + column % kSlice;
+      Vector g = V::load(entries[0] + at);
+      for (int group = 1; group < groups; ++group) g = V::add(g, V::load(entries[group] + at));
+      dot = V::fma(g, load_partial<V>(w1 + column, columns - column), dot);
+      store_partial<V>(gradient + column, V::mul(g, outer), columns - column);
+    }
+    dots[unit] = V::sum(dot);
+  }
+}
+
+template <class V, class Element, int... index>
+void few_rows_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
+                             const SubsetScratch& scratch, float* dots, std::integer_sequence<int, index...>) {
+  static constexpr void (*kernels[])(const BackwardArguments&, int64_t, int64_t, int64_t, const float*,
+                                     float*) = {few_rows_gradient<V, index + 1>...};
+  const int groups = static_cast<int>((a.x.rows + kGroup - 1) / kGroup);
+  scale_rows<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
+                a.x.rows, columns, scratch.scaled);
+  for (int64_t slice = 0; slice * kSlice < columns; ++slice) {
+    build_tables<V>(scratch.scaled + slice * kMaskRows * kSlice, groups,
+                    scratch.tables + slice * groups * kEntries * kSlice);
+  }
+  kernels[groups - 1](a, member, first, columns, scratch.tables, dots);
+}
+
+// The same for any number of rows.
 template <class V, class Element>
 void weight_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
-                           const SubsetScratch& scratch, float* dots) {
+                           const bool* lists, const SubsetScratch& scratch, float* dots) {
+  if (a.x.rows <= kFewRowsBackward) {
+    return few_rows_gradient_chunk<V, Element>(a, member, first, columns, scratch, dots,
+                                               std::make_integer_sequence<int, kTables / kSlices>{});
+  }
   using Vector = typename V::Vector;
   const int64_t unit = member * a.hidden;
   subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
-                 a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, scratch);
+                 a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, lists, scratch);
   for (int64_t h = 0; h < a.hidden; ++h) {
     const Vector outer = V::set(a.head.w2[unit + h]);
     Vector dot = V::set(0.0f);
@@ -123,10 +193,10 @@ inline void transpose_mask(const BackwardArguments& a, int64_t member, int64_t r
 // Columns [first, first + columns) of one member's part of dX; the first member's is stored, the others' are added.
 template <class V>
 void input_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
-                          const uint64_t* row_words, const SubsetScratch& scratch) {
+                          const uint64_t* row_words, const bool* lists, const SubsetScratch& scratch) {
   const int64_t unit = member * a.hidden;
   subset_sums<V>(a.head.w1 + unit * a.x.columns + first, a.x.columns, a.head.w2 + unit, a.hidden, columns, row_words,
-                 a.x.rows, a.x.rows, scratch);
+                 a.x.rows, a.x.rows, lists, scratch);
   for (int64_t row = 0; row < a.x.rows; ++row) {
     const typename V::Vector dr = V::set(a.reward_gradient[member * a.x.rows + row]);
     float* gradient = a.input_gradient + row * a.input_gradient_stride + first;
@@ -143,9 +213,13 @@ template <class V>
 void mlp_backward(const BackwardArguments& a, const Executor& executor, void* workspace) {
   const Shape shape = {a.x.rows, a.x.columns, a.hidden, 0, a.input_gradient != nullptr, a.members};
   const BackwardScratch scratch = BackwardScratch::carve(workspace, shape, executor.threads);
-  const int64_t chunks = (a.x.columns + kChunkColumns - 1) / kChunkColumns;
+  const int64_t width = chunk_columns(a.x.rows, a.x.columns);
+  const int64_t chunks = (a.x.columns + width - 1) / width;
   const int64_t units = a.members * a.hidden;
-  const auto columns_of = [&](int64_t chunk) { return std::min(kChunkColumns, a.x.columns - chunk * kChunkColumns); };
+  const int64_t blocks = mask_blocks(a.x.rows);
+  for (int64_t member = 0; member < a.members; ++member) {
+    choose_lists(a.mask + member * a.hidden, units, a.hidden, a.x.rows, scratch.row_lists + member * blocks);
+  }
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     // The last task is the biases'. The others keep their columns of X in cache for all members.
@@ -154,8 +228,10 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
         if (task == chunks) {
           masked_totals(a, member, scratch.totals + member * a.hidden);
         } else {
-          weight_gradient_chunk<V, Element>(a, member, task * kChunkColumns, columns_of(task),
-                                            scratch.of_worker(worker, a.x.rows, a.hidden), scratch.dots + task * units);
+          const int64_t first = task * width;
+          weight_gradient_chunk<V, Element>(
+              a, member, first, std::min(width, a.x.columns - first), scratch.row_lists + member * blocks,
+              scratch.of_worker(worker, a.x.rows, width, a.hidden), scratch.dots + task * units);
         }
       }
     });
@@ -172,11 +248,12 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
     a.gradient.b2[member] = static_cast<float>(total);
   }
   for (int64_t member = 0; a.input_gradient && member < a.members; ++member) {
-    executor.for_each(mask_blocks(a.x.rows),
-                      [&](int64_t task, int) { transpose_mask(a, member, task, scratch.row_words); });
-    executor.for_each(chunks, [&](int64_t task, int worker) {
-      input_gradient_chunk<V>(a, member, task * kChunkColumns, columns_of(task), scratch.row_words,
-                              scratch.of_worker(worker, a.hidden, a.x.rows));
+    executor.for_each(blocks, [&](int64_t task, int) { transpose_mask(a, member, task, scratch.row_words); });
+    choose_lists(scratch.row_words, a.x.rows, a.x.rows, a.hidden, scratch.unit_lists);
+    executor.for_each((a.x.columns + kChunkColumns - 1) / kChunkColumns, [&](int64_t task, int worker) {
+      const int64_t first = task * kChunkColumns;
+      input_gradient_chunk<V>(a, member, first, std::min(kChunkColumns, a.x.columns - first), scratch.row_words,
+                              scratch.unit_lists, scratch.of_worker(worker, a.hidden, kChunkColumns, a.x.rows));
     });
   }
 }

@@ -117,8 +117,13 @@ constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
 }
 
 // The most rows for which hidden units go into the lanes: beyond, the transposition of W1 costs more than empty lanes.
+#ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
+template <class V>
+constexpr int kFewRows = REWARDHEAD_FORCE_FEW_ROWS;
+#else
 template <class V>
 constexpr int kFewRows = V::lanes / 2;
+#endif
 
 // lanes hidden units from w1, b1, w2 on by `rows` rows of x [rows, input]; like forward_tile otherwise. `units` of them
 // exist, and the others' bits are meaningless.

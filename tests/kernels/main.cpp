@@ -20,6 +20,10 @@ const std::vector<Implementation>& implementations() {
     std::vector<Implementation> all;
     for (const runtime::Implementation& row : runtime::implementations()) {
       all.push_back({row.name, row.needs, row.usable(), row.table});
+      if (row.name == std::string_view("portable")) {
+        all.push_back({"portable-lists", row.needs, row.usable(), portable_lists_table});
+        all.push_back({"portable-plain", row.needs, row.usable(), portable_plain_table});
+      }
 #if REWARDHEAD_SIMDE
       if (row.name == std::string_view("avx2")) {
         all.push_back({"avx512-simde", "AVX2, FMA, F16C (AVX-512 through SIMDe)", row.usable(), avx512_simde_table});

@@ -23,6 +23,9 @@
 #include "kernels/storage.h"
 
 namespace rewardhead::kernels {
+// kernels/cpu/portable.cpp whatever the mask: always by lists of active rows; never by them, nor by the paths of few rows.
+const KernelTable& portable_lists_table();
+const KernelTable& portable_plain_table();
 #if REWARDHEAD_SIMDE
 const KernelTable& avx512_simde_table();  // kernels/cpu/avx512.cpp through simde_avx512.h
 #endif
