@@ -138,7 +138,25 @@ void forward_few_rows(const float* w1, const float* b1, const float* w2, const f
     Vector part[rows];
     for (int row = 0; row < rows; ++row) part[row] = V::set(0.0f);
     Vector block[V::lanes];
+    const auto add_partial = [&](int64_t k, int64_t columns) {
+      for (int u = 0; u < V::lanes; ++u) {
+        block[u] = u < units ? load_partial<V>(w1 + u * input + k, columns) : V::set(0.0f);
+      }
+      V::transpose(block);
+      for (int64_t i = 0; i < columns; ++i) {
+        for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
+      }
+    };
+    // Where rows of W1 lie a multiple of 2 KB apart, the lines of one block share one or two sets of the L1 cache and
+    // are gone before the next block: the part of a row before its first whole line goes apart, so that each is loaded
+    // once.
+    const int64_t misaligned = reinterpret_cast<uintptr_t>(w1 + first) / sizeof(float) % V::lanes;
     int64_t k = first;
+    if (misaligned && input % 512 == 0) {
+      const int64_t columns = std::min(end - k, V::lanes - misaligned);
+      add_partial(k, columns);
+      k += columns;
+    }
     if (units >= V::lanes) {
       for (; k + V::lanes <= end; k += V::lanes) {
         for (int u = 0; u < V::lanes; ++u) block[u] = V::load(w1 + u * input + k);
@@ -148,16 +166,7 @@ void forward_few_rows(const float* w1, const float* b1, const float* w2, const f
         }
       }
     }
-    for (; k < end; k += V::lanes) {
-      const int64_t columns = std::min<int64_t>(V::lanes, end - k);
-      for (int u = 0; u < V::lanes; ++u) {
-        block[u] = u < units ? load_partial<V>(w1 + u * input + k, columns) : V::set(0.0f);
-      }
-      V::transpose(block);
-      for (int64_t i = 0; i < columns; ++i) {
-        for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
-      }
-    }
+    for (; k < end; k += V::lanes) add_partial(k, std::min<int64_t>(V::lanes, end - k));
     for (int row = 0; row < rows; ++row) z[row] = V::add(z[row], part[row]);
   }
   V::transpose(z);
@@ -216,8 +225,9 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
   constexpr int64_t panel_rows = V::tile_vectors * V::lanes;
   static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0 && kHiddenChunk % V::lanes == 0);
   const int64_t end = std::min(a.x.rows, (block + 1) * kMaskRows);
-  for (int64_t row = block * kMaskRows; row < end; row += panel_rows) {
-    const int64_t rows = std::min(panel_rows, end - row);
+  for (int64_t row = block * kMaskRows, rows; row < end; row += rows) {
+    rows = std::min(panel_rows, end - row);
+    if (rows > V::lanes && rows % V::lanes <= kFewRows<V>) rows -= rows % V::lanes;  // what is over goes alone
     const int vectors = static_cast<int>((rows + V::lanes - 1) / V::lanes);
     const bool few = rows <= kFewRows<V>;
     const Element* x = static_cast<const Element*>(a.x.data) + row * a.x.stride;

@@ -15,6 +15,7 @@ namespace {
 template <class V, class Element>
 typename V::Vector load_partial(const Element* from, int64_t count) {
   if (count >= V::lanes) return V::load(from);
+  if constexpr (requires { V::load_first(from, count); }) return V::load_first(from, count);
   alignas(kAlignment) float lanes[V::lanes] = {};
   for (int64_t i = 0; i < count; ++i) lanes[i] = to_float(from[i]);
   return V::load(lanes);
@@ -23,6 +24,7 @@ typename V::Vector load_partial(const Element* from, int64_t count) {
 template <class V>
 void store_partial(float* to, typename V::Vector value, int64_t count) {
   if (count >= V::lanes) return V::store(to, value);
+  if constexpr (requires { V::store_first(to, value, count); }) return V::store_first(to, value, count);
   alignas(kAlignment) float lanes[V::lanes];
   V::store(lanes, value);
   for (int64_t i = 0; i < count; ++i) to[i] = lanes[i];

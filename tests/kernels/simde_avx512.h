@@ -38,6 +38,18 @@ inline simde__m512i simde_cvtepu16_epi32(__m256i words) {
 
 inline __m256 simde_extractf32x8_ps(simde__m512 value, int half) { return simde__m512_to_private(value).m256[half]; }
 
+inline __m256i simde_lanes(uint32_t mask) {  // all bits of lane i: bit i of the mask
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
+}
+inline simde__m512 simde_maskz_loadu_ps(uint32_t mask, const float* from) {
+  return simde_join(_mm256_maskload_ps(from, simde_lanes(mask)), _mm256_maskload_ps(from + 8, simde_lanes(mask >> 8)));
+}
+inline void simde_mask_storeu_ps(float* to, uint32_t mask, simde__m512 value) {
+  _mm256_maskstore_ps(to, simde_lanes(mask), simde__m512_to_private(value).m256[0]);
+  _mm256_maskstore_ps(to + 8, simde_lanes(mask >> 8), simde__m512_to_private(value).m256[1]);
+}
+
 }  // namespace
 }  // namespace rewardhead::kernels
 
@@ -47,5 +59,9 @@ inline __m256 simde_extractf32x8_ps(simde__m512 value, int half) { return simde_
 #define _mm512_cvtepu16_epi32(words) ::rewardhead::kernels::simde_cvtepu16_epi32(words)
 #undef _mm512_extractf32x8_ps
 #define _mm512_extractf32x8_ps(value, half) ::rewardhead::kernels::simde_extractf32x8_ps(value, half)
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps(mask, from) ::rewardhead::kernels::simde_maskz_loadu_ps(mask, from)
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps(to, mask, value) ::rewardhead::kernels::simde_mask_storeu_ps(to, mask, value)
 #undef _mm512_shuffle_f32x4  // SIMDe has it, but not under this name
 #define _mm512_shuffle_f32x4(a, b, quarters) simde_mm512_shuffle_f32x4(a, b, quarters)

@@ -24,4 +24,12 @@ void simde_shuffle_quarters(const float (&a)[16], const float (&b)[16], float (&
   _mm512_storeu_ps(to, _mm512_shuffle_f32x4(_mm512_loadu_ps(a), _mm512_loadu_ps(b), _MM_SHUFFLE(0, 2, 1, 3)));
 }
 
+void simde_load_masked(const float* from, int mask, float (&to)[16]) {
+  _mm512_storeu_ps(to, _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from));
+}
+
+void simde_store_masked(const float (&from)[16], int mask, float* to) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), _mm512_loadu_ps(from));
+}
+
 }  // namespace rewardhead::kernels::testing

@@ -12,4 +12,7 @@ void simde_halves(const float (&from)[16], float (&low)[8], float (&high)[8]);  
 // _mm512_shuffle_f32x4 with the selector 3, 1, 2, 0 (lowest first)
 void simde_shuffle_quarters(const float (&a)[16], const float (&b)[16], float (&to)[16]);
 
+void simde_load_masked(const float* from, int mask, float (&to)[16]);
+void simde_store_masked(const float (&from)[16], int mask, float* to);
+
 }  // namespace rewardhead::kernels::testing

@@ -60,6 +60,29 @@ TEST_F(Simde, Rearrangements) {
   }
 }
 
+// What is masked out is neither read, up to an inaccessible page, nor written.
+TEST_F(Simde, MaskedLoadsAndStores) {
+  float from[16];
+  for (int i = 0; i < 16; ++i) from[i] = static_cast<float>(1 + i);
+  for (int count = 0; count < 16; ++count) {
+    Guarded<float> few(count);
+    std::copy_n(from, count, few.begin());
+    float loaded[16];
+    simde_load_masked(few.data(), (1 << count) - 1, loaded);
+    simde_store_masked(from, (1 << count) - 1, few.data());
+    for (int i = 0; i < 16; ++i) EXPECT_EQ(loaded[i], i < count ? from[i] : 0) << count;
+  }
+  for (int mask = 0; mask < 1 << 16; mask += 37) {
+    float loaded[16], stored[16] = {};
+    simde_load_masked(from, mask, loaded);
+    simde_store_masked(from, mask, stored);
+    for (int i = 0; i < 16; ++i) {
+      ASSERT_EQ(loaded[i], mask >> i & 1 ? from[i] : 0);
+      ASSERT_EQ(stored[i], loaded[i]);
+    }
+  }
+}
+
 class SimdeAndNative : public Simde {
  protected:
   void SetUp() override {

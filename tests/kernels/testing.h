@@ -23,7 +23,8 @@
 #include "kernels/storage.h"
 
 namespace rewardhead::kernels {
-// kernels/cpu/portable.cpp whatever the mask: always by lists of active rows; never by them, nor by the paths of few rows.
+// kernels/cpu/portable.cpp whatever the mask: always by lists of active rows; never by them, nor by the paths of few
+// rows.
 const KernelTable& portable_lists_table();
 const KernelTable& portable_plain_table();
 #if REWARDHEAD_SIMDE

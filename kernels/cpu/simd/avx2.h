@@ -31,6 +31,14 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
   }
   static void store(float* to, Vector value) { _mm256_storeu_ps(to, value); }
+  // The first `count` < lanes elements; nothing beyond is touched, and those lanes are zero.
+  static Vector load_first(const float* from, int64_t count) { return _mm256_maskload_ps(from, first_lanes(count)); }
+  static void store_first(float* to, Vector value, int64_t count) {
+    _mm256_maskstore_ps(to, first_lanes(count), value);
+  }
+  static __m256i first_lanes(int64_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
 
   struct Two {
     Vector first, second;

@@ -32,6 +32,13 @@ struct Avx512 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
   static void store(float* to, Vector value) { _mm512_storeu_ps(to, value); }
+  // The first `count` < lanes elements; nothing beyond is touched, and those lanes are zero.
+  static Vector load_first(const float* from, int64_t count) {
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
+  }
+  static void store_first(float* to, Vector value, int64_t count) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << count) - 1), value);
+  }
 
   struct Two {
     Vector first, second;
