@@ -33,18 +33,31 @@ void adamw(const AdamwArguments& a, const Executor& executor) {
   const Vector root_scale = set(1 / std::sqrt(bias2));
   const Vector epsilon = set(a.epsilon);
   executor.for_each((a.count + kAdamwChunk - 1) / kAdamwChunk, [&](int64_t task, int) {
-    const int64_t end = std::min(a.count, (task + 1) * kAdamwChunk);
-    for (int64_t i = task * kAdamwChunk; i < end; i += V::lanes) {
-      const int64_t count = end - i;
-      const Vector g = V::mul(gradient_scale, load_partial<V>(a.gradient + i, count));
-      const Vector m = V::fma(keep1, load_partial<V>(a.first_moment + i, count), V::mul(take1, g));
-      const Vector v = V::fma(keep2, load_partial<V>(a.second_moment + i, count), V::mul(take2, V::mul(g, g)));
+    const int64_t begin = task * kAdamwChunk, count = std::min(kAdamwChunk, a.count - begin);
+    float* parameter = a.parameter + begin;
+    const float* gradient = a.gradient + begin;
+    float* first_moment = a.first_moment + begin;
+    float* second_moment = a.second_moment + begin;
+    const auto update = [&](int64_t i, auto load, auto store) __attribute__((always_inline)) {
+      const Vector g = V::mul(gradient_scale, load(gradient + i));
+      const Vector m = V::fma(keep1, load(first_moment + i), V::mul(take1, g));
+      const Vector v = V::fma(keep2, load(second_moment + i), V::mul(take2, V::mul(g, g)));
       const Vector denominator = V::fma(V::sqrt(v), root_scale, epsilon);
-      const Vector decayed = V::mul(keep, load_partial<V>(a.parameter + i, count));
-      store_partial<V>(a.parameter + i, V::sub(decayed, V::div(V::mul(step, m), denominator)), count);
-      store_partial<V>(a.first_moment + i, m, count);
-      store_partial<V>(a.second_moment + i, v, count);
+      const Vector decayed = V::mul(keep, load(parameter + i));
+      store(parameter + i, V::sub(decayed, V::div(V::mul(step, m), denominator)));
+      store(first_moment + i, m);
+      store(second_moment + i, v);
+    };
+    int64_t i = 0;
+    for (; i + V::lanes <= count; i += V::lanes) {
+      update(
+          i, [](const float* from) { return V::load(from); }, V::store);
     }
+    const int64_t left = count - i;
+    if (left == 0) return;
+    update(
+        i, [&](const float* from) { return load_partial<V>(from, left); },
+        [&](float* to, Vector value) { store_partial<V>(to, value, left); });
   });
 }
 
@@ -60,12 +73,15 @@ double sum_of_squares(const float* values, int64_t count, const Executor& execut
   double* sums = Carver(workspace).take<double>(chunks);
   executor.for_each(chunks, [&](int64_t chunk, int) {
     const int64_t end = std::min(count, (chunk + 1) * kSquaresChunk);
-    typename V::Vector lanes = V::set(0.0f);
-    for (int64_t i = chunk * kSquaresChunk; i < end; i += V::lanes) {
-      const typename V::Vector value = load_partial<V>(values + i, end - i);
-      lanes = V::fma(value, value, lanes);
+    // Four sums, so that the additions of one do not wait for each other.
+    typename V::Vector lanes[4] = {V::set(0.0f), V::set(0.0f), V::set(0.0f), V::set(0.0f)};
+    const auto add = [](typename V::Vector& sum, typename V::Vector value) { sum = V::fma(value, value, sum); };
+    int64_t i = chunk * kSquaresChunk;
+    for (; i + 4 * V::lanes <= end; i += 4 * V::lanes) {
+      for (int j = 0; j < 4; ++j) add(lanes[j], V::load(values + i + j * V::lanes));
     }
-    sums[chunk] = V::sum(lanes);
+    for (; i < end; i += V::lanes) add(lanes[0], load_partial<V>(values + i, end - i));
+    sums[chunk] = V::sum(V::add(V::add(lanes[0], lanes[1]), V::add(lanes[2], lanes[3])));
   });
   double sum = 0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk];
