@@ -145,7 +145,7 @@ struct KernelTable {
 
 const KernelTable& reference_table();
 const KernelTable& portable_table();
-const KernelTable& avx2_table();    // needs AVX2, FMA, F16C; only where the compiler targets x86-64
+const KernelTable& avx2_table();    // needs AVX2, FMA, F16C, BMI2; only where the compiler targets x86-64
 const KernelTable& avx512_table();  // needs AVX-512 F, BW, DQ, VL and what avx2 needs; likewise
 
 }  // namespace rewardhead::kernels

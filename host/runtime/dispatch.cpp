@@ -18,7 +18,9 @@ bool has_f16c() {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
 }
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && has_f16c();
+}
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -39,8 +41,8 @@ std::string usable_names() {
 const std::vector<Implementation>& implementations() {
   static const std::vector<Implementation> list = {
 #if REWARDHEAD_X86
-    {"avx512", "AVX-512 F, BW, DQ, VL, AVX2, FMA, F16C", has_avx512, kernels::avx512_table},
-    {"avx2", "AVX2, FMA, F16C", has_avx2, kernels::avx2_table},
+    {"avx512", "AVX-512 F, BW, DQ, VL, AVX2, FMA, F16C, BMI2", has_avx512, kernels::avx512_table},
+    {"avx2", "AVX2, FMA, F16C, BMI2", has_avx2, kernels::avx2_table},
 #endif
     {"portable", "nothing", always, kernels::portable_table},
     {"reference", "nothing", always, kernels::reference_table},

@@ -33,7 +33,7 @@ inline int64_t chunk_columns(int64_t rows, int64_t input) {
   if (rows > kFewRowsBackward) return kChunkColumns;
   int64_t columns = kFewRowsColumns;
   while (columns > kChunkColumns &&
-         (columns > input / 8 || (rows + kGroup - 1) / kGroup * columns > kTables * kSlice)) {
+         (columns > input / 8 || groups_of(rows, kGroup) * columns > kTables * kSlice)) {
     columns /= 2;
   }
   return columns;
@@ -81,18 +81,19 @@ void few_rows_gradient(const BackwardArguments& a, int64_t member, int64_t first
                        float* dots) {
   using Vector = typename V::Vector;
   for (int64_t unit = member * a.hidden; unit < (member + 1) * a.hidden; ++unit) {
-    const float* entries[groups];
+    const float* sums[groups];
     for (int group = 0; group < groups; ++group) {
-      entries[group] = tables + (group * kEntries + (a.mask[unit] >> (group * kGroup) & (kEntries - 1))) * kSlice;
+      const uint64_t subset = a.mask[unit] >> (group * kGroup) & (entries(kGroup) - 1);
+      sums[group] = tables + (group * entries(kGroup) + static_cast<int64_t>(subset)) * kSlice;
     }
     const float* w1 = a.head.w1 + unit * a.x.columns + first;
     float* gradient = a.gradient.w1 + unit * a.x.columns + first;
     const Vector outer = V::set(a.head.w2[unit]);
     Vector dot = V::set(0.0f);
     for (int64_t column = 0; column < columns; column += V::lanes) {
-      const int64_t at = column / kSlice * groups * kEntries * kSlice + column % kSlice;
-      Vector g = V::load(entries[0] + at);
-      for (int group = 1; group < groups; ++group) g = V::add(g, V::load(entries[group] + at));
+      const int64_t at = column / kSlice * groups * entries(kGroup) * kSlice + column % kSlice;
+      Vector g = V::load(sums[0] + at);
+      for (int group = 1; group < groups; ++group) g = V::add(g, V::load(sums[group] + at));
       dot = V::fma(g, load_partial<V>(w1 + column, columns - column), dot);
       store_partial<V>(gradient + column, V::mul(g, outer), columns - column);
     }
@@ -105,12 +106,12 @@ void few_rows_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t
                              const SubsetScratch& scratch, float* dots, std::integer_sequence<int, index...>) {
   static constexpr void (*kernels[])(const BackwardArguments&, int64_t, int64_t, int64_t, const float*,
                                      float*) = {few_rows_gradient<V, index + 1>...};
-  const int groups = static_cast<int>((a.x.rows + kGroup - 1) / kGroup);
+  const int groups = groups_of(a.x.rows, kGroup);
   scale_rows<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
                 a.x.rows, columns, scratch.scaled);
   for (int64_t slice = 0; slice * kSlice < columns; ++slice) {
-    build_tables<V>(scratch.scaled + slice * kMaskRows * kSlice, groups,
-                    scratch.tables + slice * groups * kEntries * kSlice);
+    build_tables<V, kGroup>(scratch.scaled + slice * kMaskRows * kSlice, a.x.rows,
+                            scratch.tables + slice * groups * entries(kGroup) * kSlice);
   }
   kernels[groups - 1](a, member, first, columns, scratch.tables, dots);
 }
@@ -126,42 +127,69 @@ void weight_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t f
   using Vector = typename V::Vector;
   const int64_t unit = member * a.hidden;
   subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
-                 a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, lists, scratch);
-  for (int64_t h = 0; h < a.hidden; ++h) {
+                 a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, lists,
+                 {{a.head.w1 + unit * a.x.columns + first, a.gradient.w1 + unit * a.x.columns + first},
+                  {a.x.columns, a.x.columns}},
+                 scratch);
+  const auto finish = [&](int64_t h, int64_t width, auto load, auto store) __attribute__((always_inline)) {
     const Vector outer = V::set(a.head.w2[unit + h]);
-    Vector dot = V::set(0.0f);
-    for (int64_t column = 0; column < columns; column += V::lanes) {
-      const int64_t count = columns - column;
-      const int64_t at = (unit + h) * a.x.columns + first + column;
+    const int64_t at = (unit + h) * a.x.columns + first;
+    Vector chains[2] = {V::set(0.0f), V::set(0.0f)};  // two chains, so that the additions do not wait for each other
+    for (int64_t column = 0; column < width; column += V::lanes) {
       const Vector g = V::load(scratch.sums + (column / kSlice * a.hidden + h) * kSlice + column % kSlice);
-      dot = V::fma(g, load_partial<V>(a.head.w1 + at, count), dot);
-      store_partial<V>(a.gradient.w1 + at, V::mul(g, outer), count);
+      Vector& dot = chains[column / V::lanes % 2];
+      dot = V::fma(g, load(a.head.w1 + at + column, width - column), dot);
+      store(a.gradient.w1 + at + column, V::mul(g, outer), width - column);
     }
-    dots[unit + h] = V::sum(dot);
+    return V::sum(V::add(chains[0], chains[1]));
+  };
+  if (columns == kChunkColumns) {
+    for (int64_t h = 0; h < a.hidden; ++h) {
+      dots[unit + h] = finish(
+          h, kChunkColumns, [](const float* from, int64_t) { return V::load(from); },
+          [](float* to, Vector value, int64_t) { V::store(to, value); });
+    }
+  } else {
+    for (int64_t h = 0; h < a.hidden; ++h) {
+      dots[unit + h] = finish(h, columns, load_partial<V, float>, store_partial<V>);
+    }
   }
 }
 
-// g[h] of one member: sum over active rows of dr, by a table of the 256 sums of each eight rows.
-inline void masked_totals(const BackwardArguments& a, int64_t member, float* totals) {
+// table[subset] = sum of the subset of eight rows' dr, ascending.
+template <class V>
+void build_scalar_table(const float (&dr)[8], float* table) {
+  table[0] = 0;
+  int size = 1;
+  for (; size < V::lanes && size < 256; size *= 2) {
+    const float next = dr[std::countr_zero(static_cast<unsigned>(size))];
+    for (int subset = 0; subset < size; ++subset) table[size + subset] = table[subset] + next;
+  }
+  for (; size < 256; size *= 2) {
+    const typename V::Vector next = V::set(dr[std::countr_zero(static_cast<unsigned>(size))]);
+    for (int subset = 0; subset < size; subset += V::lanes) {
+      V::store(table + size + subset, V::add(V::load(table + subset), next));
+    }
+  }
+}
+
+// g[h] of one member: sum over active rows of dr, by a table for each eight rows.
+template <class V>
+void masked_totals(const BackwardArguments& a, int64_t member, float* totals) {
   const float* reward_gradient = a.reward_gradient + member * a.x.rows;
   std::fill_n(totals, a.hidden, 0.0f);
+  alignas(kAlignment) float tables[8][256];
   for (int64_t block = 0; block < mask_blocks(a.x.rows); ++block) {
-    float tables[8][256];
     for (int byte = 0; byte < 8; ++byte) {
-      tables[byte][0] = 0;
-      for (int bit = 0; bit < 8; ++bit) {
-        const int64_t row = block * kMaskRows + byte * 8 + bit;
-        const float dr = row < a.x.rows ? reward_gradient[row] : 0.0f;
-        for (int subset = 0; subset < 1 << bit; ++subset) {
-          tables[byte][subset | 1 << bit] = subset ? tables[byte][subset] + dr : dr;
-        }
-      }
+      const int64_t row = block * kMaskRows + byte * 8;
+      float dr[8] = {};
+      for (int64_t i = 0; i < std::min<int64_t>(8, a.x.rows - row); ++i) dr[i] = reward_gradient[row + i];
+      build_scalar_table<V>(dr, tables[byte]);
     }
     const uint64_t* words = a.mask + (block * a.members + member) * a.hidden;
     for (int64_t h = 0; h < a.hidden; ++h) {
-      float sum = 0;
-      for (int byte = 0; byte < 8; ++byte) sum += tables[byte][words[h] >> (8 * byte) & 255];
-      totals[h] += sum;
+      const auto sum = [&](int byte) { return tables[byte][words[h] >> (8 * byte) & 255]; };
+      totals[h] += ((sum(0) + sum(1)) + (sum(2) + sum(3))) + ((sum(4) + sum(5)) + (sum(6) + sum(7)));
     }
   }
 }
@@ -196,7 +224,8 @@ void input_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t fi
                           const uint64_t* row_words, const bool* lists, const SubsetScratch& scratch) {
   const int64_t unit = member * a.hidden;
   subset_sums<V>(a.head.w1 + unit * a.x.columns + first, a.x.columns, a.head.w2 + unit, a.hidden, columns, row_words,
-                 a.x.rows, a.x.rows, lists, scratch);
+                 a.x.rows, a.x.rows, lists,
+                 {{a.input_gradient + first, a.reward_gradient}, {a.input_gradient_stride, 0}}, scratch);
   for (int64_t row = 0; row < a.x.rows; ++row) {
     const typename V::Vector dr = V::set(a.reward_gradient[member * a.x.rows + row]);
     float* gradient = a.input_gradient + row * a.input_gradient_stride + first;
@@ -226,7 +255,7 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
     executor.for_each(chunks + 1, [&](int64_t task, int worker) {
       for (int64_t member = 0; member < a.members; ++member) {
         if (task == chunks) {
-          masked_totals(a, member, scratch.totals + member * a.hidden);
+          masked_totals<V>(a, member, scratch.totals + member * a.hidden);
         } else {
           const int64_t first = task * width;
           weight_gradient_chunk<V, Element>(

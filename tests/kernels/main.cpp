@@ -26,7 +26,7 @@ const std::vector<Implementation>& implementations() {
       }
 #if REWARDHEAD_SIMDE
       if (row.name == std::string_view("avx2")) {
-        all.push_back({"avx512-simde", "AVX2, FMA, F16C (AVX-512 through SIMDe)", row.usable(), avx512_simde_table});
+        all.push_back({"avx512-simde", "AVX2, FMA, F16C, BMI2 (AVX-512 through SIMDe)", row.usable(), avx512_simde_table});
       }
 #endif
     }

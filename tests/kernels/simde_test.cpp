@@ -20,7 +20,7 @@ bool usable(const char* name) {
 class Simde : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!usable("avx2")) GTEST_SKIP() << "this processor lacks one of AVX2, FMA, F16C";
+    if (!usable("avx2")) GTEST_SKIP() << "this processor lacks one of AVX2, FMA, F16C, BMI2";
   }
 };
 

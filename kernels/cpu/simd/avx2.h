@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Eight lanes: AVX2 with FMA and F16C.
+// Eight lanes: AVX2 with FMA, F16C and BMI2.
 #pragma once
 
 #include <immintrin.h>
@@ -76,6 +76,24 @@ struct Avx2 {
   static Vector select_greater(Vector a, Vector b, Vector yes, Vector no) {
     return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
   }
+
+  // sum += the 16 floats that lie `offset` bytes, and the bits `mask` of `word` turned right by `turn`, beyond `table`.
+  // In assembly because GCC 12, given intrinsics, computes the offsets of many entries ahead and spills them. Its twin
+  // is add_entries of kernels/cpu/subset_sums.h, which the sanitizers see.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  template <int turn, int mask, int offset>
+  [[gnu::always_inline]] static void add_entry(const float* table, uint64_t word, Vector (&sum)[2]) {
+    uint64_t at;
+    asm("rorx %[turn], %[word], %[at]\n\t"
+        "and %[mask], %k[at]\n\t"
+        "vaddps %c[offset](%[table],%[at]), %[low], %[low]\n\t"
+        "vaddps %c[offset]+32(%[table],%[at]), %[high], %[high]"
+        : [at] "=&r"(at), [low] "+x"(sum[0]), [high] "+x"(sum[1])
+        : [table] "r"(table), [word] "r"(word), [turn] "i"(turn), [mask] "i"(mask), [offset] "i"(offset),
+          "m"(*reinterpret_cast<const char(*)[]>(table))
+        : "cc");
+  }
+#endif
 
   // 2^n for integral n in [-126, 127]: adding 2^23 + 127 leaves n + 127 in the low bits.
   static Vector power_of_two(Vector n) {

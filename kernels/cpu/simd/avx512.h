@@ -76,6 +76,23 @@ struct Avx512 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), no, yes);
   }
 
+  // sum += the 16 floats that lie `offset` bytes, and the bits `mask` of `word` turned right by `turn`, beyond `table`.
+  // In assembly because GCC 12, given intrinsics, computes the offsets of many entries ahead and spills them. Its twin
+  // is add_entries of kernels/cpu/subset_sums.h, which the sanitizers see.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__AVX512F__)
+  template <int turn, int mask, int offset>
+  [[gnu::always_inline]] static void add_entry(const float* table, uint64_t word, Vector (&sum)[1]) {
+    uint64_t at;
+    asm("rorx %[turn], %[word], %[at]\n\t"
+        "and %[mask], %k[at]\n\t"
+        "vaddps %c[offset](%[table],%[at]), %[sum], %[sum]"
+        : [at] "=&r"(at), [sum] "+v"(sum[0])
+        : [table] "r"(table), [word] "r"(word), [turn] "i"(turn), [mask] "i"(mask), [offset] "i"(offset),
+          "m"(*reinterpret_cast<const char(*)[]>(table))
+        : "cc");
+  }
+#endif
+
   // 2^n for integral n in [-126, 127]: adding 2^23 + 127 leaves n + 127 in the low bits.
   static Vector power_of_two(Vector n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(add(n, set(0x1p23f + 127))), 23));
