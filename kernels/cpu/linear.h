@@ -22,12 +22,13 @@ namespace rewardhead::kernels {
 namespace {
 
 constexpr int64_t kLinearRows = 64;       // of one task of r or dX
-constexpr int64_t kLinearGroup = 8;       // rows added to dw's sums at once
+constexpr int64_t kLinearGroup = 8;       // rows added to dw's sums at once,
+constexpr int64_t kLinearFarGroup = 4;    // and these where rows lie a multiple of 4 KB apart and collide in L1
 constexpr int64_t kLinearChunks = 16;     // at most, of dw
 constexpr int64_t kLinearChunkRows = 16;  // at least: a chunk writes and reads as much as two rows
 constexpr int64_t kLinearColumns = 1024;  // of one task that adds chunks
-constexpr int64_t kLinearBlockRows = 32;  // at most, and kLinearBlockBytes, of what is read for r and again for dw
-constexpr int64_t kLinearBlockBytes = 1 << 17;
+constexpr int64_t kLinearBlockRows = 16;  // at most, and kLinearBlockBytes, of what is read for r and again for dw
+constexpr int64_t kLinearBlockBytes = 28 << 10;
 
 constexpr int64_t linear_chunk_rows(int64_t rows) {
   const int64_t even = (rows + kLinearChunks - 1) / kLinearChunks;
@@ -99,23 +100,16 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
   for (; row < rows; ++row) linear_rewards<V, 1>(x + row * stride, stride, w, input, rewards + row);
 }
 
-// sums = dr^T X, added to what is there unless `first`. Each element's successor by `ahead`, unless that is 0, is asked
-// for meanwhile: while the sums take X from the cache, nothing else would come from memory.
-template <class V, int rows, class Element>
-void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, bool first, float* sums,
-                     int64_t ahead) {
+// sums = dr^T X, added to what is there unless `first`. Not inlined: GCC 12 would spill the rows' addresses to whatever
+// is around it, and take twice as long.
+template <class V, int rows, bool first, class Element>
+[[gnu::noinline]] void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, float* sums) {
   using Two = typename V::Two;
-  constexpr int64_t kLine = 64 / sizeof(Element);
   typename V::Vector slopes[rows];
   for (int r = 0; r < rows; ++r) slopes[r] = V::set(dr[r]);
   for_columns<V>(
       input, [&](int64_t k, int64_t count) __attribute__((always_inline)) {
         Two sum = {V::set(0.0f), V::set(0.0f)};
-        if (ahead) {
-          for (int r = 0; r < rows; ++r) {
-            for (int64_t e = 0; e < 2 * V::lanes; e += kLine) __builtin_prefetch(x + r * stride + k + ahead + e, 0, 2);
-          }
-        }
         for (int r = 0; r < rows; ++r) {
           const Two features =
               from_partial<V>(x + r * stride + k, count, [](const Element* from) { return V::load_two(from); });
@@ -130,14 +124,19 @@ void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t 
 
 template <class V, class Element>
 void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, int64_t rows, bool first,
-                     float* sums, int64_t ahead = 0) {
+                     float* sums) {
   int64_t row = 0;
   const auto add = [&]<int count>(std::integral_constant<int, count>) {
     for (; row + count <= rows; row += count) {
-      linear_gradient<V, count>(x + row * stride, stride, dr + row, input, first && row == 0, sums, ahead);
+      if (first && row == 0) {
+        linear_gradient<V, count, true>(x, stride, dr, input, sums);
+      } else {
+        linear_gradient<V, count, false>(x + row * stride, stride, dr + row, input, sums);
+      }
     }
   };
-  add(std::integral_constant<int, kLinearGroup>());
+  if (input * static_cast<int64_t>(sizeof(Element)) % 4096) add(std::integral_constant<int, kLinearGroup>());
+  add(std::integral_constant<int, kLinearFarGroup>());
   add(std::integral_constant<int, 2>());
   add(std::integral_constant<int, 1>());
 }
@@ -232,8 +231,7 @@ void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs
         linear_rewards<V>(features, x.stride, forward.head.w1, x.columns, rows, forward.rewards + row);
         alignas(kAlignment) float slopes[kLinearBlockRows];
         adjacent_slopes<V>(pairs, row, rows, slopes);
-        const int64_t ahead = row + 2 * block_rows <= end ? block_rows * x.stride : 0;
-        linear_gradient<V>(features, x.stride, slopes, x.columns, rows, row == begin, sums, ahead);
+        linear_gradient<V>(features, x.stride, slopes, x.columns, rows, row == begin, sums);
       }
     });
     add_linear_chunks<V, Element>(scratch, chunks, x.columns, backward.gradient.w1, executor);
