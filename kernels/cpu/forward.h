@@ -116,6 +116,9 @@ constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
   return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, V::tile_hidden>{})...};
 }
 
+// Rows of W1 that lie a multiple of 2 KB apart share one or two sets of the L1 cache.
+constexpr bool rows_collide(int64_t input) { return input % 512 == 0; }
+
 // The most rows for which hidden units go into the lanes: beyond, the transposition of W1 costs more than empty lanes.
 #ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
 template <class V>
@@ -125,65 +128,100 @@ template <class V>
 constexpr int kFewRows = V::lanes / 2;
 #endif
 
-// lanes hidden units from w1, b1, w2 on by `rows` rows of x [rows, input]; like forward_tile otherwise. `units` of them
-// exist, and the others' bits are meaningless.
-template <class V, int rows>
-void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t input, int64_t units,
-                      float* sums, uint64_t* bits) {
-  using Vector = typename V::Vector;
-  Vector z[V::lanes];  // by row, then by hidden unit
-  for (int row = 0; row < V::lanes; ++row) z[row] = row < rows ? load_partial<V>(b1, units) : V::set(0.0f);
-  for (int64_t first = 0; first < input; first += kChain) {
-    const int64_t end = std::min(input, first + kChain);
-    Vector part[rows];
-    for (int row = 0; row < rows; ++row) part[row] = V::set(0.0f);
-    Vector block[V::lanes];
-    const auto add_partial = [&](int64_t k, int64_t columns) {
-      for (int u = 0; u < V::lanes; ++u) {
-        block[u] = u < units ? load_partial<V>(w1 + u * input + k, columns) : V::set(0.0f);
-      }
-      V::transpose(block);
-      for (int64_t i = 0; i < columns; ++i) {
-        for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
-      }
-    };
-    // Where rows of W1 lie a multiple of 2 KB apart, the lines of one block share one or two sets of the L1 cache and
-    // are gone before the next block: the part of a row before its first whole line goes apart, so that each is loaded
-    // once.
-    const int64_t misaligned = reinterpret_cast<uintptr_t>(w1 + first) / sizeof(float) % V::lanes;
-    int64_t k = first;
-    if (misaligned && input % 512 == 0) {
-      const int64_t columns = std::min(end - k, V::lanes - misaligned);
-      add_partial(k, columns);
-      k += columns;
+// The part of a square of W1, V::lanes hidden units by V::lanes columns, in `columns` columns and `units` units:
+// block[i] is column i, by hidden unit.
+template <class V>
+[[gnu::always_inline]] inline void load_columns(const float* w1, int64_t input, int64_t units, int64_t columns,
+                                                typename V::Vector (&block)[V::lanes]) {
+  if (units >= V::lanes && columns >= V::lanes) {
+    if constexpr (requires { V::load_columns(w1, input, block); }) {
+      return V::load_columns(w1, input, block);
+    } else {
+      for (int u = 0; u < V::lanes; ++u) block[u] = V::load(w1 + u * input);
     }
-    if (units >= V::lanes) {
-      for (; k + V::lanes <= end; k += V::lanes) {
-        for (int u = 0; u < V::lanes; ++u) block[u] = V::load(w1 + u * input + k);
-        V::transpose(block);
-        for (int i = 0; i < V::lanes; ++i) {
-          for (int row = 0; row < rows; ++row) part[row] = V::fma(block[i], V::set(x[row * input + k + i]), part[row]);
+  } else {
+    for (int u = 0; u < V::lanes; ++u) {
+      block[u] = u < units ? load_partial<V>(w1 + u * input, columns) : V::set(0.0f);
+    }
+  }
+  V::transpose(block);
+}
+
+// chains[s][row] += `columns` columns of `squares` times V::lanes hidden units times x [rows, input].
+template <class V, int rows, int squares>
+[[gnu::always_inline]] inline void extend_chains(const float* w1, int64_t units, const float* x, int64_t input,
+                                                 int64_t columns, typename V::Vector (&chains)[squares][rows]) {
+  const auto add = [&](int64_t k, int64_t some) __attribute__((always_inline)) {
+    for (int s = 0; s < squares; ++s) {
+      typename V::Vector block[V::lanes];
+      load_columns<V>(w1 + s * V::lanes * input + k, input, units - s * V::lanes, some, block);
+      for (int64_t i = 0; i < some; ++i) {
+        for (int row = 0; row < rows; ++row) {
+          chains[s][row] = V::fma(block[i], V::set(x[row * input + k + i]), chains[s][row]);
         }
       }
     }
-    for (; k < end; k += V::lanes) add_partial(k, std::min<int64_t>(V::lanes, end - k));
-    for (int row = 0; row < rows; ++row) z[row] = V::add(z[row], part[row]);
-  }
-  V::transpose(z);
-  Vector column[V::lanes][1];
-  alignas(kAlignment) float outer[V::lanes];
-  V::store(outer, load_partial<V>(w2, units));
-  for (int u = 0; u < V::lanes; ++u) column[u][0] = u < units ? z[u] : V::set(0.0f);
-  finish_tile<V, V::lanes, 1>(column, outer, sums, bits);
+  };
+  // Where rows of W1 collide in the L1 cache, their lines are gone before the next square: the part of a row before its
+  // first whole line goes apart, so that each is loaded once.
+  int64_t k = 0;
+  const int64_t misaligned = reinterpret_cast<uintptr_t>(w1) / sizeof(float) % V::lanes;
+  if (misaligned && rows_collide(input)) add(0, k = std::min(columns, V::lanes - misaligned));
+  for (; k + V::lanes <= columns; k += V::lanes) add(k, V::lanes);
+  if (k < columns) add(k, columns - k);
 }
+
+// `squares` times V::lanes hidden units from w1, b1, w2 on by `rows` rows of x [rows, input]; like forward_tile
+// otherwise. `units` of them exist, and the others' bits are meaningless.
+template <class V, int rows, int squares>
+void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t input, int64_t units,
+                      float* sums, uint64_t* bits) {
+  using Vector = typename V::Vector;
+  Vector z[squares][V::lanes];  // by row, then by hidden unit
+  const auto units_of = [&](int square) { return std::clamp<int64_t>(units - square * V::lanes, 0, V::lanes); };
+  for (int s = 0; s < squares; ++s) {
+    for (int row = 0; row < V::lanes; ++row) {
+      z[s][row] = row < rows ? load_partial<V>(b1 + s * V::lanes, units_of(s)) : V::set(0.0f);
+    }
+  }
+  for (int64_t first = 0; first < input; first += kChain) {
+    Vector chains[squares][rows];
+    for (int s = 0; s < squares; ++s) {
+      for (int row = 0; row < rows; ++row) chains[s][row] = V::set(0.0f);
+    }
+    extend_chains<V, rows, squares>(w1 + first, units, x + first, input, std::min(kChain, input - first), chains);
+    for (int s = 0; s < squares; ++s) {
+      for (int row = 0; row < rows; ++row) z[s][row] = V::add(z[s][row], chains[s][row]);
+    }
+  }
+  for (int s = 0; s < squares; ++s) {
+    const int64_t left = units_of(s);
+    V::transpose(z[s]);
+    Vector column[V::lanes][1];
+    alignas(kAlignment) float outer[V::lanes];
+    V::store(outer, load_partial<V>(w2 + s * V::lanes, left));
+    for (int u = 0; u < V::lanes; ++u) column[u][0] = u < left ? z[s][u] : V::set(0.0f);
+    finish_tile<V, V::lanes, 1>(column, outer, sums, bits + s * V::lanes);
+  }
+}
+
+// The chain of one square waits for its own multiply-adds; where one or two rows leave room in the registers, several
+// squares fill the time, unless that is too many rows of W1 for a set of the L1 cache.
+constexpr int few_rows_squares(int64_t rows, int64_t input) {
+  return rows_collide(input) || rows > 2 ? 1 : rows == 2 ? 2 : 3;
+}
+constexpr int kFewRowsSquares = 3;  // at most
 
 using FewRowsTile = void (*)(const float*, const float*, const float*, const float*, int64_t, int64_t, float*,
                              uint64_t*);
 
-// tiles[rows - 1]
+// tiles[rows - 1][squares - 1]
 template <class V, int... rows>
 constexpr auto few_rows_tiles(std::integer_sequence<int, rows...>) {
-  return std::array<FewRowsTile, sizeof...(rows)>{forward_few_rows<V, rows + 1>...};
+  using Row = std::array<FewRowsTile, kFewRowsSquares>;
+  return std::array<Row, sizeof...(rows)>{Row{
+      forward_few_rows<V, rows + 1, 1>, rows < 2 ? forward_few_rows<V, rows + 1, rows < 2 ? 2 : 1> : nullptr,
+      rows < 1 ? forward_few_rows<V, rows + 1, rows < 1 ? 3 : 1> : nullptr}...};
 }
 
 // copy[row][k] in fp32.
@@ -238,7 +276,8 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
     }
     const uint64_t present = ~uint64_t{0} >> (64 - rows);
     const int64_t shift = row % kMaskRows;
-    const int64_t tile_units = few ? V::lanes : V::tile_hidden;
+    const int squares = few_rows_squares(rows, a.x.columns);
+    const int64_t tile_units = few ? V::lanes * squares : V::tile_hidden;
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       float* sums = scratch.chunk_rewards + chunk * scratch.padded_rows + row;
       std::fill_n(sums, vectors * V::lanes, 0.0f);
@@ -248,9 +287,9 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
       for (int64_t h = begin; h < last; h += tile_units) {
         const int64_t units = std::min(tile_units, last - h);
         const float* w1 = a.head.w1 + h * a.x.columns;
-        uint64_t bits[std::max(V::tile_hidden, V::lanes)];
+        uint64_t bits[std::max(V::tile_hidden, kFewRowsSquares * V::lanes)];
         if (few) {
-          few_tiles[rows - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, units, sums, bits);
+          few_tiles[rows - 1][squares - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, units, sums, bits);
         } else {
           tiles[vectors - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, sums, bits);
         }
