@@ -7,9 +7,9 @@
 //   bench_kernels --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
 //     --benchmark_filter='^step/input:384/hidden:256/members:1/rows:256/.*threads:1/'
 //
-// takes all of one workload in turns. The label says where a shape comes from; the counters `flops` and `bytes` are of
-// one call, by the dense formulas (workloads.h). The backward adds instead of multiplying (kernels/cpu/subset_sums.h)
-// and may therefore exceed machine/fma.
+// takes all of one workload in turns. (Of several workloads in turns each would be made anew for each turn.) The label
+// says where a shape comes from; the counters `flops` and `bytes` are of one call, by the dense formulas (workloads.h).
+// The backward adds instead of multiplying (kernels/cpu/subset_sums.h) and may therefore exceed machine/fma.
 //
 // A peer is timed only after its results agreed with ours on the same data. Peers' threads keep spinning for some time
 // after a call (OpenBLAS 2^26 cycles, OpenMP 300,000 turns), which makes their next call start sooner; so that they do
@@ -60,9 +60,9 @@ std::string difference(const Results& ours, const Results& theirs) {
 
 // The problem of the latest workload and all who have computed it, for repetitions in turns. A benchmark of another
 // workload frees them.
-class Stage {
+class Cache {
  public:
-  Peer& enter(const Workload& workload, const PeerEntry& entry, int threads) {
+  Peer& peer_of(const Workload& workload, const PeerEntry& entry, int threads) {
     if (workload.name() != name_) {
       peers_.clear();
       problem_.reset();
@@ -110,11 +110,13 @@ void wait_for_idle_threads(const std::string& who, int threads) {
 }
 
 void measure(benchmark::State& state, const Workload& workload, const PeerEntry& entry, int threads) try {
-  static Stage stage;
-  Peer& peer = stage.enter(workload, entry, threads);
+  static Cache cache;
+  Peer& peer = cache.peer_of(workload, entry, threads);
   wait_for_idle_threads(entry.name, threads);
   peer.set_threads();
-  peer.run();  // caches and threads awake
+  const auto warm = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
+  do peer.run();  // data in caches, threads awake
+  while (std::chrono::steady_clock::now() < warm);
   for (auto _ : state) peer.run();
   state.SetLabel(workload.regimes);
   state.counters["flops"] = workload.flops();

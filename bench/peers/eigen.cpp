@@ -20,7 +20,7 @@ class EigenPeer final : public Peer {
         width_(workload.members * workload.hidden),
         parameters_(problem.parameters.pointers()),
         gradients_(results.gradients.pointers()),
-        rows_(problem, threads) {
+        rows_(problem, rows_per_block(workload), threads) {
     a_.resize(workload.trains() ? workload.rows : rows_.per_block(), width_);
     if (workload.trains()) dz_.resize(rows_.per_block(), width_);
   }
@@ -100,12 +100,13 @@ class EigenPeer final : public Peer {
       if (begin == 0) Map<VectorXf>(results.gradients.values.data(), workload.parameters()).setZero();
       for (int64_t m = 0; m < workload.members; ++m) {
         const auto a_m = a.middleCols(m * workload.hidden, workload.hidden);
-        dz.middleCols(m * workload.hidden, workload.hidden) =
-            (a_m.array() > 0).select(dr(m).lazyProduct(w2(m).transpose()), 0.0f);
+        auto dz_m = dz.middleCols(m * workload.hidden, workload.hidden);
+        dz_m.noalias() = dr(m) * w2(m).transpose();
+        dz_m.array() *= (a_m.array() > 0).cast<float>();  // select() would branch on every unit
         dw2.segment(m * workload.hidden, workload.hidden).noalias() += a_m.transpose() * dr(m);
         db2[m] += dr(m).sum();
       }
-      db1 += dz.colwise().sum().transpose();
+      db1.noalias() += dz.transpose() * VectorXf::Ones(count);  // a product goes along rows, colwise().sum() does not
       if (begin == 0) {
         dw1.noalias() = dz.transpose() * x;
       } else {

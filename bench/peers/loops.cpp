@@ -5,23 +5,21 @@
 #include <cmath>
 
 namespace rewardhead::bench {
-namespace {
 
-// Without storing activations for a backward, a MLP's rows are scored in blocks whose activations stay in cache.
 int64_t rows_per_block(const Workload& workload) {
-  if (workload.dtype != RH_F32)
-    return std::clamp<int64_t>((int64_t{8} << 20) / (4 * workload.input), 64, workload.rows);
-  return workload.operation == Operation::forward && workload.hidden > 0 ? std::min<int64_t>(workload.rows, 2048)
-                                                                         : workload.rows;
+  constexpr int64_t kWideBytes = int64_t{8} << 20, kScoredRows = 2048;
+  if (workload.dtype != RH_F32) {
+    return std::min(workload.rows, std::max<int64_t>(64, kWideBytes / (4 * workload.input)));
+  }
+  const bool only_scores = workload.operation == Operation::forward && workload.hidden > 0;
+  return only_scores ? std::min(workload.rows, kScoredRows) : workload.rows;
 }
 
-}  // namespace
-
-Rows::Rows(const Problem& problem, int threads)
+Rows::Rows(const Problem& problem, int64_t per_block, int threads)
     : problem_(problem),
       threads_(threads),
       rows_(problem.workload.rows),
-      per_block_(rows_per_block(problem.workload)),
+      per_block_(per_block),
       wide_(problem.x_bf16.empty() ? 0 : static_cast<size_t>(per_block_ * problem.workload.input)) {}
 
 const float* Rows::forward(int64_t begin, int64_t count) {

@@ -11,11 +11,15 @@
 
 namespace rewardhead::bench {
 
-// X as fp32, in blocks of rows. fp32 rows are used where they lie. bf16 rows are widened into a buffer of a few MB that
-// stays in cache, once for the forward and, unless one block holds all rows, again for the backward.
+// The rows of a block, such that what is stored only for a while stays in cache: the activations of a MLP that only
+// scores, and rows of bf16 widened to fp32. Else all rows.
+int64_t rows_per_block(const Workload& workload);
+
+// X as fp32, in blocks of rows. fp32 rows are used where they lie. bf16 rows are widened into a buffer, once for the
+// forward and, unless one block holds all rows, again for the backward.
 class Rows {
  public:
-  Rows(const Problem& problem, int threads);
+  Rows(const Problem& problem, int64_t per_block, int threads);
 
   int64_t per_block() const { return per_block_; }
   const float* forward(int64_t begin, int64_t count);

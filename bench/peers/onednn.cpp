@@ -2,6 +2,7 @@
 //
 // oneDNN's inner products, weights and their gradient in the layout that oneDNN chooses, as frameworks on top of it
 // keep them: W1 is brought there once, not in the timed call. OpenMP shares the loops between, as it does in oneDNN.
+// Weight gradients of blocks of rows cannot be added up in place, so training takes all rows at once.
 #include <omp.h>
 
 #include <map>
@@ -31,12 +32,12 @@ class OneDnn final : public Peer {
         width_(workload.members * std::max<int64_t>(1, workload.hidden)),
         parameters_(problem.parameters.pointers()),
         gradients_(results.gradients.pointers()),
-        rows_(problem, threads) {
+        rows_(problem, workload.trains() ? workload.rows : rows_per_block(workload), threads) {
     set_threads();  // primitives are made for the number of threads that runs them
     rows_.for_each_block([&](int64_t, int64_t count) {
       if (!forward_.contains(count)) forward_.emplace(count, make_forward(count));
     });
-    if (workload.hidden > 0) activations_.resize(static_cast<size_t>(stored_rows() * width_));
+    if (workload.hidden > 0) activations_.resize(static_cast<size_t>(rows_.per_block() * width_));
     if (workload.trains()) make_backward();
   }
 
@@ -46,8 +47,7 @@ class OneDnn final : public Peer {
     rows_.for_each_block([&](int64_t begin, int64_t count) {
       Product& product = forward_.at(count);
       // A linear head is the inner product with one output and writes the rewards.
-      float* z = workload.hidden == 0 ? results.rewards.data() + begin
-                                      : activations_.data() + (workload.trains() ? begin * width_ : 0);
+      float* z = workload.hidden == 0 ? results.rewards.data() + begin : activations_.data();
       product.arguments[DNNL_ARG_SRC].set_data_handle(const_cast<float*>(rows_.forward(begin, count)));
       product.arguments[DNNL_ARG_DST].set_data_handle(z);
       product.primitive.execute(stream_, product.arguments);
@@ -60,6 +60,7 @@ class OneDnn final : public Peer {
   void pair_loss() override { composed_pair_loss(problem, results); }
 
   void backward() override {
+    weights_.arguments[DNNL_ARG_SRC].set_data_handle(const_cast<float*>(rows_.backward(0, workload.rows)));
     if (workload.hidden > 0) {
       hidden_gradients(workload, parameters_, activations_.data(), results.reward_gradient.data(), 0, workload.rows,
                        gradients_of_z_.data(), gradients_, threads);
@@ -84,8 +85,6 @@ class OneDnn final : public Peer {
     dnnl::primitive primitive;
     std::unordered_map<int, memory> arguments;
   };
-
-  int64_t stored_rows() const { return workload.trains() ? workload.rows : rows_.per_block(); }
 
   memory in_layout(const memory::desc& layout) {
     memory from(plain(width_, workload.input), engine_, parameters_.w1), to(layout, engine_);
@@ -126,7 +125,7 @@ class OneDnn final : public Peer {
     const memory::desc x = plain(rows, workload.input), z = plain(rows, width_);
     const BackwardWeights::primitive_desc weights({x, free_layout(width_, workload.input), z}, engine_, forward_hint);
     weights_ = {BackwardWeights(weights),
-                {{DNNL_ARG_SRC, memory(x, engine_, const_cast<float*>(problem.x.data()))},
+                {{DNNL_ARG_SRC, memory(x, engine_, nullptr)},
                  {DNNL_ARG_DIFF_DST, memory(z, engine_, dz)},
                  {DNNL_ARG_DIFF_WEIGHTS, memory(weights.diff_weights_desc(), engine_)}}};
     if (results.input_gradient.empty()) return;
@@ -154,7 +153,7 @@ PeerEntry onednn_entry() {
   return {"onednn",
           "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
               ", OpenMP",
-          [](const Workload& workload) { return workload.scores() && workload.dtype == RH_F32; },
+          [](const Workload& workload) { return workload.scores(); },
           [](const Problem& problem, int threads) -> std::unique_ptr<Peer> {
             return std::make_unique<OneDnn>(problem, threads);
           }};

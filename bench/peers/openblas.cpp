@@ -19,7 +19,7 @@ class OpenBlas final : public Peer {
         width_(workload.members * workload.hidden),
         parameters_(problem.parameters.pointers()),
         gradients_(results.gradients.pointers()),
-        rows_(problem, loop_threads_) {
+        rows_(problem, rows_per_block(workload), loop_threads_) {
     const int64_t stored = workload.trains() ? workload.rows : rows_.per_block();
     activations_.resize(static_cast<size_t>(stored * width_));
     if (workload.trains()) gradients_of_z_.resize(static_cast<size_t>(rows_.per_block() * width_));
