@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From measured seconds to the rows of the report: best peer, ratio, and share of what the machine can do."""
+
+import math
+from dataclasses import dataclass, field
+
+from workload import Workload
+
+
+@dataclass
+class Measurement:
+    """The least time of everyone so far, of one workload at one number of threads."""
+
+    workload: Workload
+    threads: int
+    regimes: str = ""
+    flops: float = 0
+    bytes: float = 0
+    seconds: dict = field(default_factory=dict)  # by "ours", "openblas", "PyTorch eager", "PyTorch eager, VARIANT", ...
+
+    def add(self, who, seconds):
+        self.seconds[who] = min(seconds, self.seconds.get(who, math.inf))
+
+
+def geometric_mean(values):
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+def bound(flops, bytes_moved, limits, l3_bytes):
+    """(name, seconds) of the limit that is met first: multiply-adds, or reading from memory or from the L3 cache.
+
+    Written bytes count as if they were read, which favours the kernel's share little: few of the workloads write much.
+    """
+    level = "read_l3" if bytes_moved <= l3_bytes else "read"
+    needs = {"fma": flops / limits["fma"], level: bytes_moved / limits[level]}
+    name = max(needs, key=needs.get)
+    return name, needs[name]
+
+
+def is_torch(who):
+    return who.startswith("PyTorch")
+
+
+def row(measurement, limits, l3_bytes):
+    """What results/latest.json holds of a measurement. Without any peer, peer and ratio are None."""
+    workload, threads = measurement.workload, measurement.threads
+    ours = measurement.seconds["ours"]
+    peers = {who: seconds for who, seconds in measurement.seconds.items() if who != "ours"}
+    best = min(peers, key=peers.get, default=None)
+    result = {
+        "name": workload.operation,
+        "shape": workload.shape,
+        "dtype": workload.dtype,
+        "threads": threads,
+        "seconds": ours,
+        "peer": best,
+        "peer_seconds": peers[best] if best else None,
+        "ratio": peers[best] / ours if best else None,
+        "peers": peers,
+        "regimes": measurement.regimes,
+        "flops": measurement.flops,
+        "bytes": measurement.bytes,
+    }
+    if str(threads) in limits and measurement.bytes:
+        name, seconds = bound(measurement.flops, measurement.bytes, limits[str(threads)], l3_bytes)
+        result |= {"bound": name, "share": seconds / ours}
+        result["fma_share"] = measurement.flops / limits[str(threads)]["fma"] / ours
+    return result
+
+
+def shape_text(result):
+    """`384 x 256`, `20 x 2048 x 128` of an ensemble, `384 x 1` of a linear head; empty where there is no head."""
+    shape = result["shape"]
+    if shape["input"] == 0:
+        return ""
+    members = f"{shape['members']} x " if shape.get("members", 1) > 1 else ""
+    return f"{members}{shape['input']} x {shape['hidden'] or 1}"
+
+
+def describe(result):
+    """A row in words, for lists of shapes."""
+    shape = result["shape"]
+    words = [result["name"], shape_text(result)]
+    words += [f"{shape['rows']} rows"] if shape["rows"] else []
+    words += [f"{shape['pairs']} pairs"] if shape["pairs"] and 2 * shape["pairs"] != shape["rows"] else []
+    words += [f"{shape['density']} % active"] if "density" in shape else []
+    words += [result["dtype"]] if result["dtype"] != "f32" else []
+    threads = result["threads"]
+    return " ".join(word for word in words if word) + f", {threads} thread{'s' if threads > 1 else ''}"
