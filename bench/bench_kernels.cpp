@@ -22,9 +22,12 @@
 #include <cstdio>
 #include <exception>
 #include <map>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "bench/machine.h"
 #include "bench/peers/peer.h"
@@ -44,8 +47,8 @@ std::string difference(const Results& ours, const Results& theirs) {
       norm += std::pow(static_cast<double>(a[i]), 2);
     }
     const double relative = std::sqrt(distance / norm);
-    if (!a.empty() && !(relative <= tolerance))
-      found += std::string(name) + " differ by " + std::to_string(relative) + "; ";
+    if (a.empty() || relative <= tolerance) return;  // NaN is not <= anything
+    found += std::string(name) + " differ by " + std::to_string(relative) + "; ";
   };
   compare("rewards", ours.rewards, theirs.rewards, 1e-4);
   compare("loss", ours.loss, theirs.loss, 1e-4);

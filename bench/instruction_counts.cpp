@@ -12,6 +12,7 @@
 #include <cstring>
 #include <exception>
 #include <random>
+#include <span>
 #include <string_view>
 #include <vector>
 

@@ -42,7 +42,7 @@ BENCH_INLINE void fma_chains(int64_t rounds, float* out) {
   Vector sums[kChains];
   for (int c = 0; c < kChains; ++c) sums[c] = Vector{} + static_cast<float>(c);
   Vector factor = Vector{} + 0.999f, term = Vector{} + 0.001f;
-  asm("" : "+x"(factor), "+x"(term));  // not known to the compiler
+  asm("" : "+m"(factor), "+m"(term));  // no constants to the compiler
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
     for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * factor + term;
@@ -92,8 +92,8 @@ void write_ordinary(float* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = 1;
 }
 void copy_ordinary(const float* from, float* to, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64)
-    __builtin_memcpy(to + i, from + i, 256);  // too short for memcpy to go around caches
+  // In pieces too short for memcpy to go around the caches.
+  for (int64_t i = 0; i < count; i += 64) __builtin_memcpy(to + i, from + i, 256);
 }
 #if defined(__x86_64__)
 void write_streaming(float* to, int64_t count) {
@@ -129,7 +129,7 @@ constexpr int64_t kCache = int64_t{2} << 20;    // floats, 8 MB
 
 void measure_fma(benchmark::State& state, int threads) {
   const Target target = best_target();
-  constexpr int64_t kRounds = 2'000'000;
+  constexpr int64_t kRounds = 5'000'000;
   std::vector<float> sums(16 * static_cast<size_t>(threads));  // a cache line each
   for (auto _ : state) on_threads(threads, [&](int i) { target.fma(kRounds, &sums[16 * static_cast<size_t>(i)]); });
   benchmark::DoNotOptimize(sums.data());

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 #include <span>
+#include <utility>
 
 namespace rewardhead::bench {
 namespace {

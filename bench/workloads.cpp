@@ -49,7 +49,7 @@ std::vector<Group> groups() {
       {"shapes", {step, forward}, {{4096, 0, 4096}}, RH_BF16},
       {"shapes", {step_dx}, mlp_dx},
       {"shapes", {step}, {{384, 256, 1052}}, RH_F32, 11650},  // many comparisons of the same responses
-      // One response or a few: W1 is read from cache, and for the last of the first row from memory.
+      // One response or a few: bound by reading W1, from 400 KB to 64 MB.
       {"shapes", {forward}, {{384, 256, 1}, {1024, 256, 1}, {4096, 1024, 1}, {4096, 4096, 1}}},
       {"shapes", {forward}, all_of({1024}, {256}, {4, 16})},
       {"shapes", {pair_loss}, {{0, 0, 256}}},

@@ -35,8 +35,8 @@ struct Workload {
   bool adjacent() const { return 2 * pairs == rows; }  // pair i is rows 2i and 2i+1
   int64_t parameters() const { return members * (hidden == 0 ? input : hidden * (input + 2) + 1); }
 
-  std::string name()
-      const;  // all but threads and who: step/input:384/hidden:256/members:1/rows:256/pairs:128/dtype:f32
+  // All but threads and who: step/input:384/hidden:256/members:1/rows:256/pairs:128/dtype:f32
+  std::string name() const;
 
   // Of the dense formulas: 2 rows input hidden for each of z, dW1 and dX. 0 for pair loss and AdamW, which are not
   // products of matrices.

@@ -2,6 +2,7 @@
 //
 // Eigen's expressions. Of these Eigen spreads products of two matrices over threads, and nothing else.
 #include <Eigen/Core>
+#include <cmath>
 
 #include "bench/peers/loops.h"
 

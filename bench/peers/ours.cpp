@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "bench/peers/peer.h"
 #include "rewardhead/rewardhead.hpp"
 
