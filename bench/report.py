@@ -18,7 +18,7 @@ import sys
 import time
 
 import targets
-from results import Measurement, row, shape_text
+from results import add_limits, add_measurements, row, shape_text
 from workload import Workload, expected_seconds, split_name
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -89,28 +89,15 @@ class BenchKernels:
                      f"--benchmark_repetitions={repetitions}", "--benchmark_enable_random_interleaving=true",
                      "--benchmark_format=json"))
         self.context = output["context"]
-        return [entry for entry in output["benchmarks"] if entry["run_type"] == "iteration"]
+        return output["benchmarks"]
 
     def measure(self, measurements, workload, repetitions, failed, everyone=True):
         chosen = "" if everyone else "[0-9]+/by:(ours|openblas)"
-        for entry in self.benchmarks(f"^{workload.name}/threads:{chosen}", SECONDS, repetitions):
-            _, threads, who = split_name(entry["run_name"])
-            if entry.get("error_occurred"):
-                if who == "ours":
-                    sys.exit(f"report: {entry['run_name']}: {entry['error_message']}")
-                failed.setdefault(f"{who}: {entry['error_message']}", []).append(workload.name)
-                continue
-            measurement = measurements.setdefault((workload.name, threads), Measurement(workload, threads))
-            measurement.regimes, measurement.flops, measurement.bytes = entry["label"], entry["flops"], entry["bytes"]
-            measurement.add(who, entry["real_time"] * 1e-3)
+        entries = self.benchmarks(f"^{workload.name}/threads:{chosen}", SECONDS, repetitions)
+        add_measurements(entries, measurements, failed)
 
     def limits(self, limits):
-        """The best of each limit so far, per second, by number of threads (as text, as in JSON)."""
-        for entry in self.benchmarks("^machine/", 0.05, 3):
-            what, threads = entry["run_name"].removesuffix("/real_time").removeprefix("machine/").split("/threads:")
-            rate = entry.get("flops", entry.get("bytes")) / (entry["real_time"] * 1e-3)
-            of_threads = limits.setdefault(threads, {})
-            of_threads[what] = max(rate, of_threads.get(what, 0))
+        add_limits(self.benchmarks("^machine/", 0.05, 3), limits)
 
 
 class Torch:

@@ -4,7 +4,9 @@
 import math
 from dataclasses import dataclass, field
 
-from workload import Workload
+from workload import Workload, split_name
+
+SECONDS_OF_UNIT = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1}
 
 
 @dataclass
@@ -22,16 +24,48 @@ class Measurement:
         self.seconds[who] = min(seconds, self.seconds.get(who, math.inf))
 
 
+def add_measurements(entries, measurements, failed):
+    """Adds what bench_kernels printed, [entries of Google Benchmark's JSON], to {(workload's name, threads): Measurement}.
+
+    A peer that could not be measured goes to {why: [workloads]}; that ours could not is an error.
+    """
+    for entry in entries:
+        if entry["run_type"] != "iteration":
+            continue
+        name, threads, who = split_name(entry["run_name"])
+        if entry.get("error_occurred"):
+            if who == "ours":
+                raise RuntimeError(f"{entry['run_name']}: {entry['error_message']}")
+            failed.setdefault(f"{who}: {entry['error_message']}", []).append(name)
+            continue
+        measurement = measurements.setdefault((name, threads), Measurement(Workload.parse(name), threads))
+        measurement.regimes, measurement.flops, measurement.bytes = entry["label"], entry["flops"], entry["bytes"]
+        measurement.add(who, entry["real_time"] * SECONDS_OF_UNIT[entry["time_unit"]])
+
+
+def add_limits(entries, limits):
+    """Adds the machine/* entries to {threads, as text as in JSON: {limit: flops or bytes per second, the best so far}}."""
+    for entry in entries:
+        if entry["run_type"] == "iteration":
+            name, threads, _ = split_name(entry["run_name"])
+            what = name.removeprefix("machine/")
+            per_second = entry.get("flops", entry.get("bytes")) / (entry["real_time"] * SECONDS_OF_UNIT[entry["time_unit"]])
+            of_threads = limits.setdefault(str(threads), {})
+            of_threads[what] = max(per_second, of_threads.get(what, 0))
+
+
 def geometric_mean(values):
     return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
-def bound(flops, bytes_moved, limits, l3_bytes):
-    """(name, seconds) of the limit that is met first: multiply-adds, or reading from memory or from the L3 cache.
+def bound(measurement, limits, l3_bytes):
+    """(name, seconds) of the limit that is met first: multiply-adds, or the traffic that the workload cannot avoid.
 
-    Written bytes count as if they were read, which favours the kernel's share little: few of the workloads write much.
+    Traffic is compared with reading from the L3 cache if all of it fits there, else with reading from memory, and
+    AdamW's, of which three parts in seven are written, with copying.
     """
-    level = "read_l3" if bytes_moved <= l3_bytes else "read"
+    flops, bytes_moved = measurement.flops, measurement.bytes
+    level = "read_l3" if bytes_moved <= l3_bytes else "copy" if measurement.workload.operation == "adamw" else "read"
     needs = {"fma": flops / limits["fma"], level: bytes_moved / limits[level]}
     name = max(needs, key=needs.get)
     return name, needs[name]
@@ -62,7 +96,7 @@ def row(measurement, limits, l3_bytes):
         "bytes": measurement.bytes,
     }
     if str(threads) in limits and measurement.bytes:
-        name, seconds = bound(measurement.flops, measurement.bytes, limits[str(threads)], l3_bytes)
+        name, seconds = bound(measurement, limits[str(threads)], l3_bytes)
         result |= {"bound": name, "share": seconds / ours}
         result["fma_share"] = measurement.flops / limits[str(threads)]["fma"] / ours
     return result

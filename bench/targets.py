@@ -117,7 +117,7 @@ def slower_than_a_peer(rows):
 
 
 def allowed_ratio(row):
-    return 0.95 if row["name"] == "adamw" and row["bound"] == "read" else 1
+    return 0.95 if row["name"] == "adamw" and row["bound"] == "copy" else 1
 
 
 def losses(rows):
