@@ -59,7 +59,8 @@ def differences(expected, counts):
             if before is None:
                 lines.append(f"{kernel} {implementation}: {count:,}, not in {FILE.name}")
             elif abs(count - before) > TOLERANCE * before:
-                lines.append(f"{kernel} {implementation}: {count:,} where {before:,} are expected ({count / before - 1:+.1%})")
+                change = count / before - 1
+                lines.append(f"{kernel} {implementation}: {count:,} where {before:,} are expected ({change:+.1%})")
     return lines
 
 

@@ -103,7 +103,8 @@ def main():
     parser.add_argument("old")
     parser.add_argument("new")
     parser.add_argument("--threshold", type=fraction, default=0.1, help="a ratio may fall by this part (default 0.1)")
-    parser.add_argument("--time-threshold", type=fraction, default=0.25, help="a time may grow by this part (default 0.25)")
+    parser.add_argument("--time-threshold", type=fraction, default=0.25,
+                        help="a time may grow by this part (default 0.25)")
     arguments = parser.parse_args()
     try:
         (old_machine, old_rows), (new_machine, new_rows) = load(arguments.old), load(arguments.new)
@@ -116,9 +117,10 @@ def main():
     print("\n".join(lines) if lines else "Nothing got slower.")
     print(f"{len(old_rows.keys() & new_rows.keys())} workloads compared, by ratios" + (" and times." if same else
           " alone: the machines differ."))
-    for missing, where in ((old_rows.keys() - new_rows.keys(), arguments.old), (new_rows.keys() - old_rows.keys(), arguments.new)):
-        if missing:
-            print(f"{len(missing)} only in {where}, such as {sorted(missing)[0]}")
+    for rows, others, path in ((old_rows, new_rows, arguments.old), (new_rows, old_rows, arguments.new)):
+        alone = sorted(rows.keys() - others.keys())
+        if alone:
+            print(f"{len(alone)} only in {path}, such as {alone[0]}")
     return 1 if lines else 0
 
 

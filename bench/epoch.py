@@ -26,7 +26,7 @@ import numpy
 import torch
 from torch.nn.functional import softplus
 
-from results import Measurement, describe, row
+from results import Measurement, counted, describe, row
 from workload import Workload
 
 PROMPTS, RESPONSES, PAIRS, INPUT, HIDDEN, BATCH = 4000, 10, 10, 2048, 256, 512
@@ -71,6 +71,10 @@ class Ours:
             sys.exit("epoch: bench_epoch ended (see above)")
         answer = json.loads(line)
         return answer["seconds"], numpy.array(answer["losses"])
+
+    def close(self):
+        for process in self.processes.values():
+            process.communicate()
 
 
 class Torch:
@@ -170,12 +174,14 @@ def main():
         numpy.concatenate([tensor.numpy().ravel() for tensor in weights.values()]).tofile(path / "weights.f32")
         ours = Ours(arguments.program, folder, arguments.threads)
         measurements, difference = measure(ours, torch_forms(x, pairs, order, weights), arguments.threads)
+        ours.close()
 
     rows = [row(measurement, {}, 0) for measurement in measurements]
     for result in rows:
-        print(f"{describe(result)}: seconds an epoch")
+        print(f"{describe(result)}, {counted(result['threads'], 'thread')}: seconds an epoch")
         for who, seconds in {"ours": result["seconds"], **result["peers"]}.items():
-            print(f"  {seconds:6.3f}  {who}" + ("" if who == "ours" else f": {seconds / result['seconds']:.2f} times ours"))
+            times = "" if who == "ours" else f": {seconds / result['seconds']:.2f} times ours"
+            print(f"  {seconds:6.3f}  {who}{times}")
     print(f"Losses of the same step differ by at most {difference:.1e} (relative; allowed: {TOLERANCE:.0e}).")
     if not difference <= TOLERANCE:
         sys.exit("epoch: they differ by more than that: not the same training, so the times say nothing")
@@ -184,5 +190,6 @@ def main():
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(pathlib.Path(__file__).resolve().parent.parent / "build/inductor"))
+    root = pathlib.Path(__file__).resolve().parent.parent
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root / "build/inductor"))
     main()

@@ -6,7 +6,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as pyplot
 
-from results import describe, is_torch
+from results import counted, describe, is_torch
 
 OURS_COLOUR, PEER_COLOUR = "#b3331f", "#5c6b7a"
 COLOURS = {"ours": OURS_COLOUR, "openblas": "#2f6f9f", "onednn": "#3f8f5f", "eigen": "#a0792f", "PyTorch": "#6a4fa0"}
@@ -30,13 +30,13 @@ def save(figure, path):
 def ratios(rows, path):
     """The best peer's time over ours, a line of dots for each workload."""
     compared = [row for row in rows if row["ratio"] is not None and row["threads"] == 1]
-    two = {describe(row).split(",")[0]: row["ratio"] for row in rows if row["ratio"] is not None and row["threads"] == 2}
-    names = [describe(row).split(",")[0] for row in compared]
+    two = {describe(row): row["ratio"] for row in rows if row["ratio"] is not None and row["threads"] == 2}
+    names = [describe(row) for row in compared]
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.18 * len(names)))
     places = range(len(names))
     axes.scatter([row["ratio"] for row in compared], places, s=14, color=OURS_COLOUR, label="1 thread", zorder=3)
-    axes.scatter([two.get(name, float("nan")) for name in names], places, s=14, facecolors="none", edgecolors=OURS_COLOUR,
-                 label="2 threads", zorder=3)
+    axes.scatter([two.get(name, float("nan")) for name in names], places, s=14, facecolors="none",
+                 edgecolors=OURS_COLOUR, label="2 threads", zorder=3)
     axes.axvline(1, color=PEER_COLOUR, linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
@@ -68,7 +68,7 @@ def curves(rows, key, title, path, limits):
         axes.set_xlabel(key if key != "density" else "active hidden units, %")
         axes.set_ylabel("GFLOP/s of the dense formulas")
         axes.set_ylim(bottom=0)
-        axes.set_title(f"{title}, {count} thread{'s' if count > 1 else ''}", fontsize=9)
+        axes.set_title(f"{title}, {counted(count, 'thread')}", fontsize=9)
         axes.grid(linewidth=0.3)
         axes.legend(fontsize=7)
     return save(figure, path)

@@ -13,19 +13,19 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import subprocess
 import sys
-import time
 
 import targets
-from results import add_limits, add_measurements, row, shape_text
-from workload import Workload, expected_seconds, split_name
+from results import counted, head_text, row
+from schedule import FOLDER, BenchKernels, Clock, Schedule, Torch, say
+from workload import Workload
 
-FOLDER = pathlib.Path(__file__).resolve().parent
 RESULTS = FOLDER / "results"
-SECONDS = 0.01  # over which calls are averaged; the least of several such means counts
 FULL_MINUTES, QUICK_MINUTES = 10, 2
-TABLE_SECONDS = 15  # for what comes after the measurements: limits once more, plots
+TABLE_SECONDS = 20  # for what comes after the measurements: limits once more, plots
+EPOCHS_FAILED = "THE EPOCHS FAILED"
 EPOCH_SECONDS = 100  # the end-to-end benchmark with nothing compiled before
 
 # One shape for each line of the targets, and what else a change to a kernel would show in first.
@@ -52,150 +52,25 @@ QUICK = [
 ]
 
 
-class Clock:
-    def __init__(self, seconds):
-        self.start, self.seconds = time.monotonic(), seconds
-
-    def elapsed(self):
-        return time.monotonic() - self.start
-
-    def left(self):
-        return self.seconds - self.elapsed()
+def busy_seconds():
+    """Of all processors together since the machine started, by whomever, and by other machines on the same hardware."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, pathlib.Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-class BenchKernels:
-    """Ours and the C and C++ peers: one run of the program for one workload, everyone in turns within it."""
-
-    def __init__(self, program):
-        self.program = program
-        self.context = {}
-        names = [line for line in self.run("--benchmark_list_tests").splitlines() if not line.startswith("machine/")]
-        self.workloads = list(dict.fromkeys(split_name(name)[0] for name in names))
-        self.threads = sorted({split_name(name)[1] for name in names})
-
-    def run(self, *options):
-        finished = subprocess.run([self.program, *options], capture_output=True, text=True)
-        if finished.returncode != 0:
-            sys.exit(f"report: {self.program} {' '.join(options)} failed:\n{finished.stderr}")
-        return finished.stdout
-
-    def benchmarks(self, name_filter, seconds, repetitions):
-        output = json.loads(
-            self.run(f"--benchmark_filter={name_filter}", f"--benchmark_min_time={seconds}",
-                     f"--benchmark_repetitions={repetitions}", "--benchmark_enable_random_interleaving=true",
-                     "--benchmark_format=json"))
-        self.context = output["context"]
-        return output["benchmarks"]
-
-    def measure(self, measurements, workload, repetitions, failed, everyone=True):
-        chosen = "" if everyone else "[0-9]+/by:(ours|openblas)"
-        entries = self.benchmarks(f"^{workload.name}/threads:{chosen}", SECONDS, repetitions)
-        add_measurements(entries, measurements, failed)
-
-    def limits(self, limits):
-        add_limits(self.benchmarks("^machine/", 0.05, 3), limits)
-
-
-class Torch:
-    """The process that torch_worker.py runs in. Without torch there is none, and nothing is measured."""
-
-    def __init__(self):
-        self.version = None
-        if not importlib.util.find_spec("torch"):
-            return
-        environment = {"TORCHINDUCTOR_CACHE_DIR": str(FOLDER.parent / "build/inductor")} | os.environ
-        self.process = subprocess.Popen([sys.executable, FOLDER / "torch_worker.py"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        self.version = self.answer()["version"]
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"report: bench/torch_worker.py ended:\n{self.process.communicate()[1]}")
-        return json.loads(line)
-
-    def measure(self, measurements, workload, repetitions, failed, threads, compiled=False):
-        if not self.version:
-            return
-        request = {"workload": workload.name, "threads": threads, "compiled": compiled, "repetitions": repetitions,
-                   "seconds": SECONDS}
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        answer = self.answer()
-        for count, seconds in answer["seconds"].items():
-            for who, value in seconds.items():
-                if (workload.name, int(count)) in measurements:
-                    measurements[workload.name, int(count)].add(who, value)
-        for who, why in answer["failed"].items():
-            failed.setdefault(f"{who}: {why}", []).append(workload.name)
-
-
-def repetitions(workload):
-    expected = expected_seconds(workload)
-    return 3 if expected < 0.02 else 2 if expected < 0.08 else 1
-
-
-def measure(kernels, torch, workloads, clock, with_epoch, failed):
-    """(measurements, rows of the epoch, what was left out as sentences)."""
-    measurements, left_out = {}, []
-    slow = [workload for workload in workloads if expected_seconds(workload) > 1]
-    first = [workload for workload in workloads if workload not in slow]
-    reserved = EPOCH_SECONDS if with_epoch else 0
-
-    say(f"Turn 1: {len(first)} workloads, at {' and '.join(map(str, kernels.threads))} threads ...")
-    for number, workload in enumerate(first):
-        if clock.left() < reserved:
-            left_out.append(f"for time: {', '.join(workload.name for workload in first[number:])}")
-            first = first[:number]
-            break
-        kernels.measure(measurements, workload, repetitions(workload), failed)
-        torch.measure(measurements, workload, repetitions(workload), failed, kernels.threads)
-
-    epoch_rows = []
-    if with_epoch and torch.version:
-        say(f"[{clock.elapsed():.0f} s] Epochs of 40,000 pairs ...")
-        epoch_rows = run_epoch(kernels, left_out)
-
-    def wanted(workload):
-        return any(targets.wants_compiled(row(measurements[workload.name, threads], {}, 0)) for threads in kernels.threads)
-
-    say(f"[{clock.elapsed():.0f} s] Turn 2, with torch.compile where a target asks for it ...")
-    second = sorted(first, key=lambda workload: not wanted(workload))
-    slowest = 0  # of the workloads of this turn so far: the next may take as long
-    for number, workload in enumerate(second):
-        if clock.left() < slowest:
-            compiled = [workload.name for workload in second[number:] if wanted(workload)]
-            if torch.version and compiled:
-                left_out.append(f"torch.compile, for time (what is compiled stays in build/inductor; the next run gets "
-                                f"further): {', '.join(compiled)}")
-            left_out.append(f"the second turn of {len(second) - number} workloads, for time")
-            break
-        start = clock.elapsed()
-        torch.measure(measurements, workload, repetitions(workload), failed, kernels.threads, wanted(workload))
-        kernels.measure(measurements, workload, repetitions(workload), failed)
-        torch.measure(measurements, workload, repetitions(workload), failed, kernels.threads, wanted(workload))
-        slowest = max(slowest, clock.elapsed() - start)
-
-    for number, workload in enumerate(slow):
-        if clock.left() < 25 * expected_seconds(workload):
-            left_out.append(f"for time: {workload.name}")
-            continue
-        kernels.measure(measurements, workload, 1, failed, everyone=False)
-        torch.measure(measurements, workload, 1, failed, kernels.threads)
-    return measurements, epoch_rows, left_out
+def own_seconds():
+    """Of this process and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def run_epoch(kernels, left_out):
-    """Rows of the end-to-end benchmark; none where its losses are not PyTorch's, which is said among what is left out."""
+    """Rows of the end-to-end benchmark; none if its losses are not PyTorch's, which is said among what is left out."""
     program = pathlib.Path(kernels.program).parent / "bench_epoch"
     file = RESULTS / "epoch.json"
     command = [sys.executable, FOLDER / "epoch.py", program, "--threads", *map(str, kernels.threads), "--json", file]
     finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if finished.returncode != 0:
-        left_out.append(f"THE EPOCHS FAILED: {finished.stderr.strip()}")
+        left_out.append(f"{EPOCHS_FAILED}: {finished.stderr.strip()}")
         return []
     say(finished.stdout.strip().splitlines()[-1])
     return json.loads(file.read_text())
@@ -228,17 +103,17 @@ def print_table(rows):
     columns = [(who, who) for who in libraries]
     columns += [(kind, f"PyTorch {kind}") for kind in ("eager", "compiled")
                 if any(best_of(result, f"PyTorch {kind}") for result in rows)]
-    print(f"{'regime':9} {'operation':9} {'head':>15} {'rows':>8} {'pairs':>9} {'type':>4} {'thr':>3} {'ours':>8} "
+    print(f"{'regime':9} {'operation':9} {'head':>17} {'rows':>8} {'pairs':>9} {'type':>4} {'thr':>3} {'ours':>8} "
           + " ".join(f"{title:>8}" for title, _ in columns) + f" {'ratio':>6} {'share of':>11}  best peer")
     for result in rows:
         shape = result["shape"]
+        head = head_text(result) + (f" {shape['density']} %" if "density" in shape else "")
         ratio = f"{result['ratio']:6.2f}" if result["ratio"] else f"{'-':>6}"
         share = f"{result['share']:5.2f} {result['bound']:>5}" if "share" in result else f"{'-':>11}"
-        density = f" ({shape['density']} % active)" if "density" in shape else ""
-        print(f"{result['regimes'].split(' ')[0]:9} {result['name']:9} {shape_text(result):>15} {shape['rows']:8,} "
+        print(f"{result['regimes'].split(' ')[0]:9} {result['name']:9} {head:>17} {shape['rows']:8,} "
               f"{shape['pairs']:9,} {result['dtype']:>4} {result['threads']:3} {milliseconds(result['seconds']):>8} "
               + " ".join(f"{milliseconds(best_of(result, who)):>8}" for _, who in columns)
-              + f" {ratio} {share}  {result['peer'] or ''}{density}")
+              + f" {ratio} {share}  {result['peer'] or ''}")
 
 
 def write(machine, rows):
@@ -253,6 +128,22 @@ def write(machine, rows):
     return written
 
 
+def print_report(machine, schedule, rows):
+    print(f"{machine['processor']}, {counted(machine['processors'], 'processor')}. "
+          + "; ".join(f"{who}: {text}" for who, text in machine["software"].items()))
+    for threads, of_threads in machine["limits"].items():
+        rates = [f"{what} {rate * 1e-9:.1f} GB/s" for what, rate in of_threads.items() if what != "fma"]
+        print(f"Limits, {counted(int(threads), 'thread')}: {of_threads['fma'] * 1e-9:.0f} GFLOP/s, " + ", ".join(rates))
+    others = machine["used_by_others"]
+    print(f"Others used {others:.0%} of the processors meanwhile."
+          + (" THAT IS MUCH: repeat this on an idle machine." if others > 0.05 else ""))
+    turns = [schedule.turns[workload] for workload in schedule.workloads]
+    print(f"\nMilliseconds, the least of {min(turns)} to {max(turns)} turns; PyTorch in the better of its forms; "
+          "ratio: best peer over ours.\n")
+    print_table(rows)
+    print("\n".join(["", *targets.losses(rows), "", *targets.summary(rows)]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="bench_kernels")
@@ -260,48 +151,64 @@ def main():
     arguments = parser.parse_args()
 
     RESULTS.mkdir(exist_ok=True)
+    busy, own = busy_seconds(), own_seconds()
     clock = Clock(60 * (QUICK_MINUTES if arguments.quick else FULL_MINUTES) - TABLE_SECONDS)
     kernels, torch = BenchKernels(arguments.program), Torch()
     names = [name for name in kernels.workloads if name in QUICK] if arguments.quick else kernels.workloads
-    limits, failed = {}, {}
+    with_epoch = not arguments.quick and torch.version
+    limits, epoch_rows = {}, []
     kernels.limits(limits)
-    measurements, epoch_rows, left_out = measure(kernels, torch, [Workload.parse(name) for name in names], clock,
-                                                 not arguments.quick, failed)
+    schedule = Schedule(kernels, torch, [Workload.parse(name) for name in names], clock)
+    schedule.first_turn(EPOCH_SECONDS if with_epoch else 0)
+    left_out = schedule.left_out
+    if with_epoch:
+        say(f"[{clock.elapsed():.0f} s] Epochs of 40,000 pairs ...")
+        epoch_rows = run_epoch(kernels, left_out)
+    schedule.compiled_turn()
+    schedule.slow_workloads()
+    schedule.more_turns()
     kernels.limits(limits)
+    torch.close()
+    others = max(0, busy_seconds() - busy - (own_seconds() - own)) / (clock.elapsed() * os.cpu_count())
 
     context = kernels.context
-    machine = {"processor": processor(), "processors": os.cpu_count(), "isa": context["isa"], "l3_bytes": l3_bytes(context),
-               "limits": limits, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-               "software": {who: context[who] for who in ("ours", *context["peers"].split())}}
+    software = {who: context[who] for who in ("ours", *context["peers"].split())}
     if torch.version:
-        machine["software"]["PyTorch"] = torch.version
-    rows = [row(measurements[name, threads], limits, machine["l3_bytes"])
-            for name in names for threads in kernels.threads if (name, threads) in measurements]
-    rows += epoch_rows
+        software["PyTorch"] = torch.version
+    machine = {
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "isa": context["isa"],
+        "l3_bytes": l3_bytes(context),
+        "limits": limits,
+        "used_by_others": round(others, 3),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "software": software,
+    }
+    rows = [row(schedule.measurements[name, threads], limits, machine["l3_bytes"])
+            for name in names for threads in kernels.threads if (name, threads) in schedule.measurements] + epoch_rows
     written = write(machine, rows)
+    print_report(machine, schedule, rows)
 
-    print(f"{machine['processor']}, {machine['processors']} processors. " + "; ".join(
-        f"{who}: {text}" for who, text in machine["software"].items()))
-    for threads, of_threads in limits.items():
-        print(f"Limits, {threads} thread{'s' if threads != '1' else ''}: {of_threads['fma'] * 1e-9:.0f} GFLOP/s, " + ", ".join(
-            f"{what} {rate * 1e-9:.1f} GB/s" for what, rate in of_threads.items() if what != "fma"))
-    print("\nMilliseconds, the least of all turns; PyTorch in the better of its forms; ratio: best peer over ours.\n")
-    print_table(rows)
-    print()
-    print("\n".join(targets.losses(rows)))
-    print()
-    print("\n".join(targets.summary(rows)))
     if arguments.quick:
-        left_out.append(f"by --quick: {len(kernels.workloads) - len(names)} of {len(kernels.workloads)} workloads, and the "
-                        "epochs of 40,000 pairs; the targets above are of what remains")
+        missing = len(kernels.workloads) - len(names)
+        left_out.append(f"by --quick: {missing} of {len(kernels.workloads)} workloads, and the epochs of 40,000 pairs; "
+                        "the targets above are of what remains")
     if context.get("peers_missing"):
         left_out.append(f"peers that the build did not find: {context['peers_missing']}")
     if not torch.version:
         left_out.append("PyTorch, which this Python does not have, and with it the epochs of 40,000 pairs")
-    left_out += [f"{why} ({len(set(names))} workloads, such as {names[0]})" for why, names in failed.items()]
+    if len(written) == 1:
+        left_out.append("plots: this Python has no matplotlib")
+    left_out += [f"{why} ({counted(len(set(failed)), 'workload')}, such as {failed[0]})"
+                 for why, failed in schedule.failed.items()]
     print("\nLeft out:" + ("".join(f"\n  {sentence}" for sentence in left_out) or " nothing"))
     print("Written: " + ", ".join(os.path.relpath(path) for path in written) + f", in {clock.elapsed():.0f} s")
+    return 1 if any(sentence.startswith(EPOCHS_FAILED) for sentence in left_out) else 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(f"report: {error}")

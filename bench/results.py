@@ -25,7 +25,7 @@ class Measurement:
 
 
 def add_measurements(entries, measurements, failed):
-    """Adds what bench_kernels printed, [entries of Google Benchmark's JSON], to {(workload's name, threads): Measurement}.
+    """Adds entries of bench_kernels' JSON to {(workload's name, threads): Measurement}.
 
     A peer that could not be measured goes to {why: [workloads]}; that ours could not is an error.
     """
@@ -44,12 +44,13 @@ def add_measurements(entries, measurements, failed):
 
 
 def add_limits(entries, limits):
-    """Adds the machine/* entries to {threads, as text as in JSON: {limit: flops or bytes per second, the best so far}}."""
+    """Adds machine/* entries to {threads, as text: {limit: flops or bytes per second, the best so far}}."""
     for entry in entries:
         if entry["run_type"] == "iteration":
             name, threads, _ = split_name(entry["run_name"])
             what = name.removeprefix("machine/")
-            per_second = entry.get("flops", entry.get("bytes")) / (entry["real_time"] * SECONDS_OF_UNIT[entry["time_unit"]])
+            seconds = entry["real_time"] * SECONDS_OF_UNIT[entry["time_unit"]]
+            per_second = entry.get("flops", entry.get("bytes")) / seconds
             of_threads = limits.setdefault(str(threads), {})
             of_threads[what] = max(per_second, of_threads.get(what, 0))
 
@@ -102,7 +103,7 @@ def row(measurement, limits, l3_bytes):
     return result
 
 
-def shape_text(result):
+def head_text(result):
     """`384 x 256`, `20 x 2048 x 128` of an ensemble, `384 x 1` of a linear head; empty where there is no head."""
     shape = result["shape"]
     if shape["input"] == 0:
@@ -111,13 +112,16 @@ def shape_text(result):
     return f"{members}{shape['input']} x {shape['hidden'] or 1}"
 
 
+def counted(number, what):
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def describe(result):
-    """A row in words, for lists of shapes."""
+    """Operation and shape in words."""
     shape = result["shape"]
-    words = [result["name"], shape_text(result)]
-    words += [f"{shape['rows']} rows"] if shape["rows"] else []
-    words += [f"{shape['pairs']} pairs"] if shape["pairs"] and 2 * shape["pairs"] != shape["rows"] else []
+    words = [f"{result['name']} {head_text(result)}".strip()]
+    words += [counted(shape["rows"], "row")] if shape["rows"] else []
+    words += [counted(shape["pairs"], "pair")] if shape["pairs"] and 2 * shape["pairs"] != shape["rows"] else []
     words += [f"{shape['density']} % active"] if "density" in shape else []
     words += [result["dtype"]] if result["dtype"] != "f32" else []
-    threads = result["threads"]
-    return " ".join(word for word in words if word) + f", {threads} thread{'s' if threads > 1 else ''}"
+    return ", ".join(words)

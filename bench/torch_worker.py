@@ -67,10 +67,14 @@ class Ensemble(torch.nn.Module):
     def __init__(self, workload):
         super().__init__()
         heads = [make_head(workload) for _ in range(workload.members)]
-        self.w1 = torch.nn.Parameter(torch.stack([head[0].weight.detach() for head in heads]))  # [members, hidden, input]
-        self.b1 = torch.nn.Parameter(torch.stack([head[0].bias.detach() for head in heads]))
-        self.w2 = torch.nn.Parameter(torch.stack([head[2].weight.detach()[0] for head in heads]))
-        self.b2 = torch.nn.Parameter(torch.stack([head[2].bias.detach() for head in heads]))  # [members, 1]
+
+        def stacked(tensors):
+            return torch.nn.Parameter(torch.stack([tensor.detach() for tensor in tensors]))
+
+        self.w1 = stacked(head[0].weight for head in heads)  # [members, hidden, input]
+        self.b1 = stacked(head[0].bias for head in heads)
+        self.w2 = stacked(head[2].weight[0] for head in heads)
+        self.b2 = stacked(head[2].bias for head in heads)  # [members, 1]
 
 
 class BatchedEnsemble(Ensemble):
@@ -147,7 +151,10 @@ def forward_calls(workload, compiled):
 
         return call
 
-    return {variant: make(torch.compile(head) if compiled else head, x) for variant, (head, x) in scorers(workload).items()}
+    return {
+        variant: make(torch.compile(head) if compiled else head, x)
+        for variant, (head, x) in scorers(workload).items()
+    }
 
 
 def step_calls(workload, compiled):
@@ -211,7 +218,8 @@ def make_calls(workload, compiled):
         return step_calls(workload, compiled)
     if compiled:
         return {}
-    return {"backward": backward_calls, "pair_loss": pair_loss_calls, "adamw": adamw_calls}[workload.operation](workload)
+    others = {"backward": backward_calls, "pair_loss": pair_loss_calls, "adamw": adamw_calls}
+    return others[workload.operation](workload)
 
 
 def mean_seconds(call, calls):
