@@ -1,137 +1,193 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every kernel and the training step at the shapes that heads are trained with. The names carry the shape, so that
-// bench/report.py can set PyTorch's time beside ours:
+// Every workload of workloads.cpp by this library and by the peers that the build found, in one process:
 //
-//   bench_kernels --benchmark_filter='step/.*threads:1'
+//   OPERATION/input:I/hidden:H/members:M/rows:R/pairs:P/dtype:D[/density:PER_CENT]/threads:T/by:WHO
 //
-// FLOP/s are those of the dense formulas (2 rows input hidden for the forward, as many again for dW1 and for dX); the
-// backward adds instead of multiplying (kernels/cpu/subset_sums.h), so it may exceed the machine's multiply-add peak.
+//   bench_kernels --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
+//     --benchmark_filter='^step/input:384/hidden:256/members:1/rows:256/.*threads:1/'
+//
+// takes all of one workload in turns. (Of several workloads in turns each would be made anew for each turn.) The label
+// says where a shape comes from; the counters `flops` and `bytes` are of one call, by the dense formulas (workloads.h).
+// The backward adds instead of multiplying (kernels/cpu/subset_sums.h) and may therefore exceed machine/fma.
+//
+// A peer is timed only after its results agreed with ours on the same data. Peers' threads keep spinning for some time
+// after a call (OpenBLAS 2^26 cycles, OpenMP 300,000 turns), which makes their next call start sooner; so that they do
+// not spin in someone else's time, a benchmark waits before it starts instead of changing their settings.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <cstdint>
-#include <random>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "bench/machine.h"
+#include "bench/peers/peer.h"
 #include "rewardhead/rewardhead.hpp"
 
+namespace rewardhead::bench {
 namespace {
 
-struct Shape {
-  int64_t input, hidden, rows, pairs;
-};
-
-// The last is the shipped data: each row scored once for all of its pairs.
-constexpr Shape kShapes[] = {{384, 256, 256, 128},  {384, 256, 1052, 526},  {768, 256, 256, 128},
-                             {1024, 128, 128, 64},  {4096, 256, 512, 256},  {384, 0, 4096, 2048},
-                             {4096, 0, 4096, 2048}, {384, 256, 1052, 11650}};
-
-// A head with random parameters (nn.Linear's distribution), rows and pairs, and a plan for all operations.
-class Problem {
- public:
-  Problem(const Shape& shape, int threads)
-      : context_({.device = RH_DEVICE_CPU, .isa = "", .threads = threads}),
-        x_(shape.rows * shape.input),
-        chosen_(shape.pairs),
-        rejected_(shape.pairs),
-        head(shape.input, shape.hidden),
-        state(head, shape.rows),
-        plan(context_, {.rows = shape.rows,
-                        .input_dim = shape.input,
-                        .hidden_dim = shape.hidden,
-                        .max_pairs = shape.pairs,
-                        .operations = RH_TRAIN | RH_INPUT_GRADIENT}),
-        workspace(plan),
-        input_gradient(x_.size()) {
-    std::mt19937 generator(1);
-    std::normal_distribution<float> normal;
-    for (float& value : x_) value = normal(generator);
-    const float bound = 1 / std::sqrt(static_cast<float>(shape.input));
-    std::uniform_real_distribution<float> uniform(-bound, bound);
-    for (float& value : head.values()) value = uniform(generator);
-    for (int64_t p = 0; p < shape.pairs; ++p) {
-      chosen_[p] = static_cast<int32_t>(2 * p % shape.rows);
-      rejected_[p] = static_cast<int32_t>((2 * p + 1 + 2 * p / shape.rows) % shape.rows);
+// "", or what differs by more than rounding. The norm of the difference beside the norm: single gradients may differ
+// more, since a z within rounding of 0 is active here and not there.
+std::string difference(const Results& ours, const Results& theirs) {
+  std::string found;
+  const auto compare = [&](const char* name, const Array<float>& a, const Array<float>& b, double tolerance) {
+    double distance = 0, norm = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      distance += std::pow(static_cast<double>(a[i]) - b[i], 2);
+      norm += std::pow(static_cast<double>(a[i]), 2);
     }
-    x = rewardhead::matrix(x_, shape.rows);
-    pairs = {.chosen = chosen_, .rejected = rejected_};
-  }
+    const double relative = std::sqrt(distance / norm);
+    if (a.empty() || relative <= tolerance) return;  // NaN is not <= anything
+    found += std::string(name) + " differ by " + std::to_string(relative) + "; ";
+  };
+  compare("rewards", ours.rewards, theirs.rewards, 1e-4);
+  compare("loss", ours.loss, theirs.loss, 1e-4);
+  compare("reward gradients", ours.reward_gradient, theirs.reward_gradient, 1e-4);
+  compare("gradients", ours.gradients.values, theirs.gradients.values, 1e-2);
+  compare("input gradients", ours.input_gradient, theirs.input_gradient, 1e-2);
+  compare("parameters", ours.parameters.values, theirs.parameters.values, 1e-4);
+  compare("first moments", ours.first_moments.values, theirs.first_moments.values, 1e-4);
+  compare("second moments", ours.second_moments.values, theirs.second_moments.values, 1e-4);
+  return found;
+}
 
-  void forward() { plan.forward(x, head, state.rewards, workspace); }
-  void pair_loss() { benchmark::DoNotOptimize(plan.pair_loss(state.rewards, pairs, state.reward_gradient, workspace)); }
-  void backward() { plan.backward(x, head, state.reward_gradient, state.gradients, {}, workspace); }
-  void backward_with_input() {
-    plan.backward(x, head, state.reward_gradient, state.gradients, input_gradient, workspace);
-  }
-  void adamw() { plan.adamw({}, head, state, workspace); }
-  void step() {
-    forward();
-    pair_loss();
-    backward();
-  }
-  void step_with_input() {
-    forward();
-    pair_loss();
-    backward_with_input();
+// The problem of the latest workload and all who have computed it, for repetitions in turns. A benchmark of another
+// workload frees them.
+class Cache {
+ public:
+  Peer& peer_of(const Workload& workload, const PeerEntry& entry, int threads) {
+    if (workload.name() != name_) {
+      peers_.clear();
+      problem_.reset();
+      name_.clear();
+      problem_ = std::make_unique<Problem>(workload);
+      name_ = workload.name();
+    }
+    std::unique_ptr<Peer>& peer = peers_[{entry.name, threads}];
+    if (peer) return *peer;
+    std::unique_ptr<Peer> made = first_run(entry, threads);
+    check(entry, threads, *made);
+    peer = std::move(made);
+    return *peer;
   }
 
  private:
-  rewardhead::Context context_;
-  std::vector<float> x_;
-  std::vector<int32_t> chosen_, rejected_;
+  std::unique_ptr<Peer> first_run(const PeerEntry& entry, int threads) {
+    std::unique_ptr<Peer> peer = entry.make(*problem_, threads);
+    peer->set_threads();
+    if (problem_->workload.operation == Operation::backward) peer->forward();
+    peer->run();
+    return peer;
+  }
 
- public:
-  rewardhead::Head head;
-  rewardhead::TrainingState state;
-  rewardhead::Plan plan;
-  rewardhead::Workspace workspace;
-  std::vector<float> input_gradient;
-  rh_matrix x{};
-  rewardhead::Pairs pairs;
+  void check(const PeerEntry& entry, int threads, Peer& peer) {
+    const std::string key = name_ + entry.name + std::to_string(threads);
+    if (entry.name == "ours") return;
+    if (!differences_.contains(key)) {
+      peer.collect();
+      differences_[key] = difference(first_run(ours_entry(), threads)->results, peer.results);
+    }
+    if (!differences_[key].empty()) throw std::runtime_error("not the same result as ours: " + differences_[key]);
+  }
+
+  std::string name_;
+  std::unique_ptr<Problem> problem_;
+  std::map<std::pair<std::string, int>, std::unique_ptr<Peer>> peers_;
+  std::map<std::string, std::string> differences_;  // of all workloads so far
 };
 
-// `products`: how many times 2 rows input max(hidden, 1) flops one call is worth.
-void measure(benchmark::State& state, const Shape& shape, int threads, int products, void (Problem::*call)()) {
-  Problem problem(shape, threads);
-  problem.step();  // what the later parts read: mask, rewards, gradients
-  for (auto _ : state) (problem.*call)();
-  if (products == 0) return;
-  const double flops =
-      2.0 * products * static_cast<double>(shape.rows * shape.input * std::max<int64_t>(1, shape.hidden));
-  state.counters["FLOP/s"] = benchmark::Counter(flops, benchmark::Counter::kIsIterationInvariantRate);
+void wait_for_idle_threads(const std::string& who, int threads) {
+  static std::pair<std::string, int> last;
+  if (last.second > 1 && last.first != who) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  last = {who, threads};
 }
 
-}  // namespace
+void measure(benchmark::State& state, const Workload& workload, const PeerEntry& entry, int threads) try {
+  static Cache cache;
+  Peer& peer = cache.peer_of(workload, entry, threads);
+  wait_for_idle_threads(entry.name, threads);
+  peer.set_threads();
+  const auto warm = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
+  do peer.run();  // data in caches, threads awake
+  while (std::chrono::steady_clock::now() < warm);
+  for (auto _ : state) peer.run();
+  state.SetLabel(workload.regimes);
+  state.counters["flops"] = workload.flops();
+  state.counters["bytes"] = workload.bytes();
+} catch (const std::exception& e) {
+  state.SkipWithError(e.what());
+}
 
-int main(int argc, char** argv) {
-  const struct {
-    const char* name;
-    int products;
-    void (Problem::*call)();
-  } calls[] = {{"forward", 1, &Problem::forward},
-               {"pair_loss", 0, &Problem::pair_loss},
-               {"backward", 1, &Problem::backward},
-               {"backward_dx", 2, &Problem::backward_with_input},
-               {"adamw", 0, &Problem::adamw},
-               {"step", 2, &Problem::step},
-               {"step_dx", 3, &Problem::step_with_input}};
-  for (const auto& call : calls) {
-    for (const Shape& shape : kShapes) {
-      for (int threads : {1, 2}) {
-        const std::string name = std::string(call.name) + "/input:" + std::to_string(shape.input) +
-                                 "/hidden:" + std::to_string(shape.hidden) + "/rows:" + std::to_string(shape.rows) +
-                                 "/pairs:" + std::to_string(shape.pairs) + "/threads:" + std::to_string(threads);
-        benchmark::RegisterBenchmark(name.c_str(), measure, shape, threads, call.products, call.call)
+const std::vector<PeerEntry>& entries() {
+  static const std::vector<PeerEntry> list = {
+    ours_entry(),
+#if defined(BENCH_OPENBLAS)
+    openblas_entry(),
+#endif
+#if defined(BENCH_ONEDNN)
+    onednn_entry(),
+#endif
+#if defined(BENCH_EIGEN)
+    eigen_entry(),
+#endif
+  };
+  return list;
+}
+
+void register_all(int most_threads) {
+  for (const Workload& workload : workloads()) {
+    for (int threads = 1; threads <= most_threads; ++threads) {
+      for (const PeerEntry& entry : entries()) {
+        const bool wanted = workload.all_peers || entry.name == "ours" || entry.name == "openblas";
+        if (!wanted || !entry.supports(workload)) continue;
+        const std::string name = workload.name() + "/threads:" + std::to_string(threads) + "/by:" + entry.name;
+        benchmark::RegisterBenchmark(
+            name.c_str(),
+            [&workload, &entry, threads](benchmark::State& state) { measure(state, workload, entry, threads); })
             ->UseRealTime()
             ->Unit(benchmark::kMillisecond);
       }
     }
   }
-  benchmark::AddCustomContext("isa", rewardhead::Context().isa());
+}
+
+void add_context() {
+  std::string present, missing;
+  for (const PeerEntry& entry : entries()) {
+    benchmark::AddCustomContext(entry.name, entry.description);
+    if (entry.name != "ours") present += (present.empty() ? "" : " ") + entry.name;
+  }
+  for (const char* name : {"openblas", "onednn", "eigen"}) {
+    if (present.find(name) == std::string::npos) missing += (missing.empty() ? "" : " ") + std::string(name);
+  }
+  benchmark::AddCustomContext("isa", Context().isa());
+  benchmark::AddCustomContext("peers", present);
+  benchmark::AddCustomContext("peers_missing", missing);
+}
+
+}  // namespace
+}  // namespace rewardhead::bench
+
+int main(int argc, char** argv) try {
+  const int threads = std::min(2, rewardhead::Context().threads());
+  rewardhead::bench::add_context();
+  rewardhead::bench::register_all(threads);
+  rewardhead::bench::register_machine(threads);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "bench_kernels: %s\n", e.what());
+  return 1;
 }
