@@ -29,6 +29,7 @@ constexpr int64_t kFewRowsBackward = kTables / kSlices * kGroup;
 // Columns of one task of dW1. Few rows leave room for the tables of more of them, which makes longer walks through W1
 // and dW1, as long as some tasks are left to share.
 constexpr int64_t kFewRowsColumns = 4 * kChunkColumns;
+constexpr int kFewRowsChains = 4;  // of a dot product, so that the additions of one do not wait for each other
 inline int64_t chunk_columns(int64_t rows, int64_t input) {
   if (rows > kFewRowsBackward) return kChunkColumns;
   int64_t columns = kFewRowsColumns;
@@ -89,15 +90,27 @@ void few_rows_gradient(const BackwardArguments& a, int64_t member, int64_t first
     const float* w1 = a.head.w1 + unit * a.x.columns + first;
     float* gradient = a.gradient.w1 + unit * a.x.columns + first;
     const Vector outer = V::set(a.head.w2[unit]);
-    Vector dot = V::set(0.0f);
-    for (int64_t column = 0; column < columns; column += V::lanes) {
+    Vector chains[kFewRowsChains];
+    for (Vector& chain : chains) chain = V::set(0.0f);
+    const auto finish = [&](int64_t column, Vector& chain, auto load, auto store) __attribute__((always_inline)) {
       const int64_t at = column / kSlice * groups * entries(kGroup) * kSlice + column % kSlice;
       Vector g = V::load(sums[0] + at);
       for (int group = 1; group < groups; ++group) g = V::add(g, V::load(sums[group] + at));
-      dot = V::fma(g, load_partial<V>(w1 + column, columns - column), dot);
-      store_partial<V>(gradient + column, V::mul(g, outer), columns - column);
+      chain = V::fma(g, load(w1 + column), chain);
+      store(gradient + column, V::mul(g, outer));
+    };
+    int64_t column = 0;
+    for (; column + kFewRowsChains * V::lanes <= columns; column += kFewRowsChains * V::lanes) {
+      for (int c = 0; c < kFewRowsChains; ++c) {
+        finish(column + c * V::lanes, chains[c], [](const float* from) { return V::load(from); }, V::store);
+      }
     }
-    dots[unit] = V::sum(dot);
+    for (; column < columns; column += V::lanes) {
+      finish(
+          column, chains[0], [&](const float* from) { return load_partial<V>(from, columns - column); },
+          [&](float* to, Vector value) { store_partial<V>(to, value, columns - column); });
+    }
+    dots[unit] = V::sum(V::add(V::add(chains[0], chains[1]), V::add(chains[2], chains[3])));
   }
 }
 
