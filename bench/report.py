@@ -142,7 +142,7 @@ def print_report(machine, schedule, rows):
         print(f"Our times differed by {unsteadiness:.0%} between turns (median)."
               + (" THE MACHINE IS NOT STEADY: small differences mean nothing." if unsteadiness > 0.1 else ""))
     turns = [schedule.turns[workload] for workload in schedule.workloads]
-    print(f"\nMilliseconds, the least of {min(turns)} to {max(turns)} turns; PyTorch in the better of its forms; "
+    print(f"\nMilliseconds, the least of {min(turns, default=0)} to {max(turns, default=0)} turns; PyTorch in the better of its forms; "
           "ratio: best peer over ours.\n")
     print_table(rows)
     print("\n".join(["", *targets.losses(rows), "", *targets.summary(rows)]))

@@ -162,7 +162,8 @@ class Schedule:
 
     def compiled_turn(self):
         """Everything again, what torch.compile is wanted for first: a function takes some seconds when it is new."""
-        say(f"[{self.clock.elapsed():.0f} s] Turn 2, with torch.compile where a target asks for it ...")
+        with_compile = ", with torch.compile where a target asks for it" if self.torch.version else ""
+        say(f"[{self.clock.elapsed():.0f} s] Turn 2{with_compile} ...")
         order = sorted(self.workloads, key=lambda workload: not self.wants_compiled(workload))
         compile_seconds, too_late = 0, []
         for workload in order:
