@@ -65,6 +65,8 @@ def curves(rows, key, title, path, limits):
             axes.axhline(limits[str(count)]["fma"] * 1e-9, color=PEER_COLOUR, linestyle=":", label="FMA peak")
         if key != "density":
             axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted({row["shape"][key] for row in rows}))
+            axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_xlabel(key if key != "density" else "active hidden units, %")
         axes.set_ylabel("GFLOP/s of the dense formulas")
         axes.set_ylim(bottom=0)

@@ -137,8 +137,12 @@ def print_report(machine, schedule, rows):
     others = machine["used_by_others"]
     print(f"Others used {others:.0%} of the processors meanwhile."
           + (" THAT IS MUCH: repeat this on an idle machine." if others > 0.05 else ""))
+    unsteadiness = machine["unsteadiness"]
+    if unsteadiness is not None:
+        print(f"Our times differed by {unsteadiness:.0%} between turns (median)."
+              + (" THE MACHINE IS NOT STEADY: small differences mean nothing." if unsteadiness > 0.1 else ""))
     turns = [schedule.turns[workload] for workload in schedule.workloads]
-    print(f"\nMilliseconds, the least of {min(turns)} to {max(turns)} turns; PyTorch in the better of its forms; "
+    print(f"\nMilliseconds, the least of {min(turns, default=0)} to {max(turns, default=0)} turns; PyTorch in the better of its forms; "
           "ratio: best peer over ours.\n")
     print_table(rows)
     print("\n".join(["", *targets.losses(rows), "", *targets.summary(rows)]))
@@ -182,6 +186,7 @@ def main():
         "l3_bytes": l3_bytes(context),
         "limits": limits,
         "used_by_others": round(others, 3),
+        "unsteadiness": schedule.unsteadiness(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "software": software,
     }

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -116,7 +117,13 @@ class Schedule:
         self.measurements, self.failed = {}, {}
         self.turns = dict.fromkeys(self.workloads, 0)
         self.seconds = dict.fromkeys(self.workloads, 0)  # that the latest turn took
+        self.ours_by_turn = {}
         self.left_out = []
+
+    def unsteadiness(self):
+        """By how much our slowest turn is slower than our fastest, the median over workloads; None after one turn."""
+        spreads = [max(times) / min(times) - 1 for times in self.ours_by_turn.values() if len(times) > 1]
+        return statistics.median(spreads) if spreads else None
 
     def wants_compiled(self, workload):
         rows = [row(self.measurements[workload.name, threads], {}, 0) for threads in self.kernels.threads]
@@ -128,7 +135,12 @@ class Schedule:
         times = repetitions(workload)
 
         def ours():
-            self.kernels.measure(self.measurements, workload, times, self.failed)
+            of_turn = {}
+            self.kernels.measure(of_turn, workload, times, self.failed)
+            for key, measurement in of_turn.items():
+                self.ours_by_turn.setdefault(key, []).append(measurement.seconds["ours"])
+                for who, seconds in measurement.seconds.items():
+                    self.measurements.setdefault(key, measurement).add(who, seconds)
 
         def theirs():
             self.torch.measure(self.measurements, workload, times, self.failed, self.kernels.threads, compiled)
@@ -150,7 +162,8 @@ class Schedule:
 
     def compiled_turn(self):
         """Everything again, what torch.compile is wanted for first: a function takes some seconds when it is new."""
-        say(f"[{self.clock.elapsed():.0f} s] Turn 2, with torch.compile where a target asks for it ...")
+        with_compile = ", with torch.compile where a target asks for it" if self.torch.version else ""
+        say(f"[{self.clock.elapsed():.0f} s] Turn 2{with_compile} ...")
         order = sorted(self.workloads, key=lambda workload: not self.wants_compiled(workload))
         compile_seconds, too_late = 0, []
         for workload in order:
