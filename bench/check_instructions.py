@@ -5,7 +5,7 @@ python bench/check_instructions.py build/release/bench/instruction_counts --comp
 
 A count does not depend on how busy the machine is, so a kernel that got slower shows even where times cannot be
 trusted. It depends on the compiler, so counts of another one are not compared. Valgrind 3.19 knows no AVX-512: the
-instruction sets are avx2 and portable. Exit code 1: a count differs by more than 1 %; 77: skipped, for the reason said.
+instruction sets are avx2 and portable. Exit code 1: a count differs by more than 3 %; 77: skipped, for the reason said.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 
 FILE = pathlib.Path(__file__).resolve().parent / "instruction_counts.json"
 IMPLEMENTATIONS = ("avx2", "portable")
-TOLERANCE = 0.01
+TOLERANCE = 0.03  # the C library copies memory in other ways on other processors
 MORE_CALLS = 11  # minus those of 1 call: what is done once, such as loading the program, drops out
 SKIPPED = 77
 
