@@ -104,12 +104,12 @@ def print_table(rows):
     columns += [(kind, f"PyTorch {kind}") for kind in ("eager", "compiled")
                 if any(best_of(result, f"PyTorch {kind}") for result in rows)]
     print(f"{'regime':9} {'operation':9} {'head':>17} {'rows':>8} {'pairs':>9} {'type':>4} {'thr':>3} {'ours':>8} "
-          + " ".join(f"{title:>8}" for title, _ in columns) + f" {'ratio':>6} {'share of':>11}  best peer")
+          + " ".join(f"{title:>8}" for title, _ in columns) + f" {'ratio':>6} {'share of':>13}  best peer")
     for result in rows:
         shape = result["shape"]
         head = head_text(result) + (f" {shape['density']} %" if "density" in shape else "")
         ratio = f"{result['ratio']:6.2f}" if result["ratio"] else f"{'-':>6}"
-        share = f"{result['share']:5.2f} {result['bound']:>5}" if "share" in result else f"{'-':>11}"
+        share = f"{result['share']:5.2f} {result['bound']:>7}" if "share" in result else f"{'-':>13}"
         print(f"{result['regimes'].split(' ')[0]:9} {result['name']:9} {head:>17} {shape['rows']:8,} "
               f"{shape['pairs']:9,} {result['dtype']:>4} {result['threads']:3} {milliseconds(result['seconds']):>8} "
               + " ".join(f"{milliseconds(best_of(result, who)):>8}" for _, who in columns)
@@ -159,7 +159,8 @@ def main():
     clock = Clock(60 * (QUICK_MINUTES if arguments.quick else FULL_MINUTES) - TABLE_SECONDS)
     kernels, torch = BenchKernels(arguments.program), Torch()
     names = [name for name in kernels.workloads if name in QUICK] if arguments.quick else kernels.workloads
-    with_epoch = not arguments.quick and torch.version
+    has_numpy = importlib.util.find_spec("numpy")
+    with_epoch = not arguments.quick and torch.version and has_numpy
     limits, epoch_rows = {}, []
     kernels.limits(limits)
     schedule = Schedule(kernels, torch, [Workload.parse(name) for name in names], clock)
@@ -203,6 +204,8 @@ def main():
         left_out.append(f"peers that the build did not find: {context['peers_missing']}")
     if not torch.version:
         left_out.append("PyTorch, which this Python does not have, and with it the epochs of 40,000 pairs")
+    elif not has_numpy and not arguments.quick:
+        left_out.append("the epochs of 40,000 pairs: this Python has no numpy")
     if len(written) == 1:
         left_out.append("plots: this Python has no matplotlib")
     left_out += [f"{why} ({counted(len(set(failed)), 'workload')}, such as {failed[0]})"
