@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is run, in which order, and for how long: bench_kernels and PyTorch in turns, until the time is used."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ from results import add_limits, add_measurements, row
 from workload import expected_seconds, split_name
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+BUILD = FOLDER.parent / "build"
 SECONDS = 0.01  # over which calls are averaged; the least of several such means counts
 
 
@@ -73,9 +75,13 @@ class Torch:
         self.version = None
         if not importlib.util.find_spec("torch"):
             return
-        environment = {"TORCHINDUCTOR_CACHE_DIR": str(FOLDER.parent / "build/inductor")} | os.environ
-        self.process = subprocess.Popen([sys.executable, FOLDER / "torch_worker.py"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        environment = {"TORCHINDUCTOR_CACHE_DIR": str(BUILD / "inductor")} | os.environ
+        # A file takes whatever a compiler says; a pipe that nobody reads meanwhile would fill up and stop the process.
+        self.log = BUILD / "torch_worker.log"
+        BUILD.mkdir(exist_ok=True)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([sys.executable, FOLDER / "torch_worker.py"], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         self.version = self.answer()["version"]
 
     def close(self):
@@ -85,7 +91,8 @@ class Torch:
     def answer(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"report: bench/torch_worker.py ended:\n{self.process.communicate()[1]}")
+            last_lines = self.log.read_text(errors="replace").splitlines()[-20:]
+            sys.exit("\n".join([f"report: bench/torch_worker.py ended; the end of {self.log}:", *last_lines]))
         return json.loads(line)
 
     def measure(self, measurements, workload, repetitions, failed, threads, compiled=False):
@@ -93,7 +100,8 @@ class Torch:
             return
         request = {"workload": workload.name, "threads": threads, "compiled": compiled, "repetitions": repetitions,
                    "seconds": SECONDS}
-        print(json.dumps(request), file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer, and that is reported
+            print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = self.answer()
         for count, seconds in answer["seconds"].items():
             for who, value in seconds.items():
@@ -118,6 +126,7 @@ class Schedule:
         self.turns = dict.fromkeys(self.workloads, 0)
         self.seconds = dict.fromkeys(self.workloads, 0)  # that the latest turn took
         self.ours_by_turn = {}
+        self.compiled = set()  # workloads that torch.compile is measured at
         self.left_out = []
 
     def unsteadiness(self):
@@ -173,6 +182,7 @@ class Schedule:
                 continue
             self.take(workload, compiled, torch_first=True)
             if compiled:
+                self.compiled.add(workload)
                 compile_seconds = max(compile_seconds, self.seconds[workload] - before)
         if too_late:
             self.left_out.append("torch.compile, for time (what is compiled stays in build/inductor, so that the next "
@@ -194,5 +204,5 @@ class Schedule:
             say(f"[{self.clock.elapsed():.0f} s] Turn {turn} ...")
             for workload in order:
                 if self.seconds[workload] < self.clock.left():
-                    self.take(workload, bool(self.torch.version) and self.wants_compiled(workload), turn % 2 == 0)
+                    self.take(workload, workload in self.compiled, turn % 2 == 0)
             turn += 1

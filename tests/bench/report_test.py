@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# The arithmetic of the report on data/bench_kernels.json, whose numbers are made up and round.
+# The arithmetic of the report on data/bench_kernels.json, whose numbers are made up and round, and its schedule.
+import contextlib
+import io
 import json
 import pathlib
+import tempfile
+import types
 import unittest
+from unittest import mock
 
+import report
+import schedule
 import targets
 from results import Measurement, add_limits, add_measurements, describe, geometric_mean, row
 from workload import Workload, expected_seconds, split_name
@@ -124,12 +131,68 @@ class ReportTest(unittest.TestCase):
         self.assertTrue(targets.wants_compiled(self.row(STEP)))
         self.assertFalse(targets.wants_compiled(self.row(ONE_ROW)))  # its target is a share of bandwidth
 
+    def test_columns_of_the_table_are_aligned(self):
+        bounds = {"bound": "fma", "share": 1.0}, {"bound": "read_l3", "share": 0.5}, {}
+        rows = [{key: value for key, value in self.row(STEP).items() if key not in ("bound", "share")} | bound
+                for bound in bounds]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            report.print_table(rows)
+        header, *lines = output.getvalue().splitlines()
+        self.assertEqual({line.index("openblas", 90) for line in lines}, {header.index("best peer")})
+
     def test_description(self):
         self.assertEqual(describe(self.row(STEP)), "step 384 x 256, 256 rows")
 
     def test_expected_seconds(self):
         # 4 x 256 x 384 x 256 operations at 60e9 a second, and 4 (256 x 384 + 2 x 384 x 256 + 2 x 128) bytes at 10e9.
         self.assertAlmostEqual(expected_seconds(Workload.parse(STEP)), 1.6777e-3 + 0.118e-3, delta=1e-6)
+
+
+class ScheduleTest(unittest.TestCase):
+
+    def test_what_was_too_late_to_compile_is_not_compiled_later(self):
+        # A compiled turn takes 5 s, others 1 s, and there are 11 s: the first is compiled, the second too late for it.
+        now, requests = 0, []
+
+        def measure_ours(measurements, workload, *_):
+            nonlocal now
+            now += 1
+            measurements[workload.name, 1] = Measurement(workload, 1, "shapes", 1, 1, {"ours": 1.0})
+
+        def measure_torch(_, workload, _repetitions, _failed, _threads, compiled):
+            nonlocal now
+            now += 4 if compiled else 0
+            requests.append((workload.name, bool(compiled)))
+
+        kernels = types.SimpleNamespace(threads=[1], measure=measure_ours)
+        torch = types.SimpleNamespace(version="1", measure=measure_torch)
+        clock = types.SimpleNamespace(elapsed=lambda: now, left=lambda: 11 - now)
+        turns = schedule.Schedule(kernels, torch, [Workload.parse(STEP), Workload.parse(OTHER_STEP)], clock)
+        with contextlib.redirect_stderr(io.StringIO()):
+            turns.first_turn(0)
+            turns.compiled_turn()
+            turns.more_turns()
+        self.assertEqual(requests[:3], [(STEP, False), (OTHER_STEP, False), (STEP, True)])
+        self.assertIn((OTHER_STEP, False), requests[3:])
+        self.assertNotIn((OTHER_STEP, True), requests)
+        self.assertEqual(len(turns.left_out), 1)
+        self.assertTrue(turns.left_out[0].endswith(OTHER_STEP))
+
+    def test_a_worker_that_says_much_and_ends_is_quoted(self):
+        worker = ("import sys\n"
+                  "sys.stderr.write('warning\\n' * 100_000)\n"  # more than a pipe takes
+                  "print('{\"version\": \"1\"}', flush=True)\n"
+                  "input()\n"
+                  "sys.exit('the reason')\n")
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            (folder / "torch_worker.py").write_text(worker)
+            with mock.patch.multiple(schedule, FOLDER=folder, BUILD=folder / "build"), \
+                    mock.patch("importlib.util.find_spec"):
+                torch = schedule.Torch()
+            with self.assertRaisesRegex(SystemExit, "torch_worker.log:\n(warning\n){19}the reason$"):
+                torch.measure({}, Workload.parse(STEP), 1, {}, [1])
+            torch.process.communicate()
 
 
 if __name__ == "__main__":
