@@ -10,6 +10,9 @@
 
 namespace rewardhead::kernels {
 
+// Of all subset tables in use at a time (cpu/subset_sums.h), as the assembly that reads them declares.
+inline constexpr int kTableBytes = 1 << 15;
+
 struct Half {  // IEEE 754 binary16
   uint16_t bits;
 };

@@ -77,6 +77,9 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));
   if (operations & RH_BACKWARD) scratch = std::max(scratch, table.backward_workspace(shape, threads));
+  if (operations & RH_PAIR_LOSS && operations & RH_BACKWARD && shape.hidden == 0) {
+    scratch = std::max(scratch, table.linear_step_workspace(shape, threads));
+  }
   if (operations & RH_OPTIMIZER) {
     scratch = std::max(scratch, table.sum_of_squares_workspace(std::max<int64_t>(shape.hidden, 1) * shape.input));
   }
@@ -265,19 +268,15 @@ class Execution {
 
   void forward(const rh_matrix& x, const rh_tensors& parameters, float* rewards) {
     for_each_part([&](int64_t member, int64_t members) {
-      table_.forward({matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
-                      rewards + member * x.rows, memory_.mask, members},
-                     executor(head_work(x.rows)), memory_.scratch);
+      table_.forward(forward_arguments(member, members, x, parameters, rewards), executor(head_work(x.rows)),
+                     memory_.scratch);
     });
   }
 
   void pair_loss(const float* rewards, int64_t rows, const rh_pairs& pairs, double normalizer, float* loss,
                  float* reward_gradient) {
-    if (normalizer == 0) normalizer = static_cast<double>(pairs.count);
     for (int64_t member = 0; member < plan_.shape.members; ++member) {
-      table_.pair_loss({rewards + member * rows, rows, pairs.count, pairs.chosen, pairs.rejected, pairs.margin,
-                        pairs.weight ? pairs.weight + member * pairs.count : nullptr, pairs.label, normalizer,
-                        loss + member, reward_gradient ? reward_gradient + member * rows : nullptr},
+      table_.pair_loss(pair_arguments(member, rewards, rows, pairs, normalizer, loss, reward_gradient),
                        executor(rows + 8 * pairs.count), memory_.scratch);
     }
   }
@@ -285,14 +284,24 @@ class Execution {
   void backward(const rh_matrix& x, const rh_tensors& parameters, const float* reward_gradient,
                 const rh_tensors& gradients, float* input_gradient, int64_t input_gradient_stride) {
     for_each_part([&](int64_t member, int64_t members) {
-      table_.backward({matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()), memory_.mask,
-                       reward_gradient + member * x.rows, writable(gradients).member(member, hidden(), input()),
-                       input_gradient, input_gradient_stride, members},
+      table_.backward(backward_arguments(member, members, x, parameters, reward_gradient, gradients, input_gradient,
+                                         input_gradient_stride),
                       executor((input_gradient ? 2 : 1) * head_work(x.rows)), memory_.scratch);
     });
   }
 
   void loss_gradients(const rh_loss_arguments& a) {
+    if (hidden() == 0 && !a.pairs.chosen) {  // one pass over X
+      for_each_part([&](int64_t member, int64_t members) {
+        table_.linear_step(
+            forward_arguments(member, members, a.x, a.parameters, a.rewards),
+            pair_arguments(member, a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient),
+            backward_arguments(member, members, a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient,
+                               a.input_gradient_stride),
+            executor((a.input_gradient ? 3 : 2) * head_work(a.x.rows)), memory_.scratch);
+      });
+      return;
+    }
     forward(a.x, a.parameters, a.rewards);
     pair_loss(a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient);
     backward(a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient, a.input_gradient_stride);
@@ -334,6 +343,26 @@ class Execution {
   }
 
  private:
+  kernels::ForwardArguments forward_arguments(int64_t member, int64_t members, const rh_matrix& x,
+                                              const rh_tensors& parameters, float* rewards) const {
+    return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
+            rewards + member * x.rows, memory_.mask, members};
+  }
+  kernels::PairLossArguments pair_arguments(int64_t member, const float* rewards, int64_t rows, const rh_pairs& pairs,
+                                            double normalizer, float* loss, float* reward_gradient) const {
+    return {rewards + member * rows, rows, pairs.count, pairs.chosen, pairs.rejected, pairs.margin,
+            pairs.weight ? pairs.weight + member * pairs.count : nullptr, pairs.label,
+            normalizer == 0 ? static_cast<double>(pairs.count) : normalizer, loss + member,
+            reward_gradient ? reward_gradient + member * rows : nullptr};
+  }
+  kernels::BackwardArguments backward_arguments(int64_t member, int64_t members, const rh_matrix& x,
+                                                const rh_tensors& parameters, const float* reward_gradient,
+                                                const rh_tensors& gradients, float* input_gradient,
+                                                int64_t input_gradient_stride) const {
+    return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()), memory_.mask,
+            reward_gradient + member * x.rows, writable(gradients).member(member, hidden(), input()), input_gradient,
+            input_gradient_stride, members};
+  }
   int64_t hidden() const { return plan_.shape.hidden; }
   int64_t input() const { return plan_.shape.input; }
 

@@ -141,8 +141,7 @@ void weight_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t f
   const int64_t unit = member * a.hidden;
   subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
                  a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, lists,
-                 {{a.head.w1 + unit * a.x.columns + first, a.gradient.w1 + unit * a.x.columns + first},
-                  {a.x.columns, a.x.columns}},
+                 {{a.head.w1 + unit * a.x.columns + first, a.gradient.w1 + unit * a.x.columns + first}, a.x.columns},
                  scratch);
   const auto finish = [&](int64_t h, int64_t width, auto load, auto store) __attribute__((always_inline)) {
     const Vector outer = V::set(a.head.w2[unit + h]);
@@ -238,7 +237,7 @@ void input_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t fi
   const int64_t unit = member * a.hidden;
   subset_sums<V>(a.head.w1 + unit * a.x.columns + first, a.x.columns, a.head.w2 + unit, a.hidden, columns, row_words,
                  a.x.rows, a.x.rows, lists,
-                 {{a.input_gradient + first, a.reward_gradient}, {a.input_gradient_stride, 0}}, scratch);
+                 {{a.input_gradient + first, nullptr}, a.input_gradient_stride}, scratch);
   for (int64_t row = 0; row < a.x.rows; ++row) {
     const typename V::Vector dr = V::set(a.reward_gradient[member * a.x.rows + row]);
     float* gradient = a.input_gradient + row * a.input_gradient_stride + first;
@@ -259,7 +258,7 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   const int64_t chunks = (a.x.columns + width - 1) / width;
   const int64_t units = a.members * a.hidden;
   const int64_t blocks = mask_blocks(a.x.rows);
-  for (int64_t member = 0; member < a.members; ++member) {
+  for (int64_t member = 0; a.x.rows > kFewRowsBackward && member < a.members; ++member) {
     choose_lists(a.mask + member * a.hidden, units, a.hidden, a.x.rows, scratch.row_lists + member * blocks);
   }
   with_element(a.x.dtype, [&](auto* element) {

@@ -8,8 +8,8 @@
 // addition does the work of a group's multiply-adds, at any density of the mask.
 //
 // Columns go in slices of kSlice floats, so that a table entry is one cache line. The tables of a 64-bit word take 16
-// KB in groups of 4 and 25 KB in groups of 5 (the last of 4), and stay in L1 beside the sums; four words at a time keep
-// enough independent additions in flight. Bound by two L1 loads a cycle (one of 512 bits on Zen 4): 16 or 13 entries
+// KB in groups of 4 and 25 KB in groups of 5 (the last of 4), and stay in L1 beside the sums; several words at a time
+// keep enough independent additions in flight. Bound by two L1 loads a cycle (one of 512 bits on Zen 4): 16 or 13 entries
 // for each word and slice. Building costs one addition and store an entry, shared by all i, so that groups of 5 pay
 // where many words share them.
 //
@@ -59,7 +59,8 @@ struct SubsetScratch {
     return scratch;
   }
 };
-static_assert(groups_of(kMaskRows, kWideGroup) * entries(kWideGroup) <= kTables * entries(kGroup));
+static_assert(groups_of(kMaskRows, kWideGroup) * entries(kWideGroup) <= kTables * entries(kGroup) &&
+              kTables * entries(kGroup) * kSlice * sizeof(float) == kTableBytes);
 
 // scaled[slice][row][:] = scale[row] * matrix[row, :]; columns beyond the matrix are zero, and rows that a table may
 // reach.
@@ -182,15 +183,16 @@ void look_up(const float* tables, int64_t present, const uint64_t* words, float*
   }
 }
 
-// Memory that is wanted once the sums are there: row i of two matrices for word i. It is asked for during the last
+// Memory that is wanted once the sums are there: row i of each matrix for word i. It is asked for during the last
 // look-ups of a slice, which leave the memory idle.
 struct Wanted {
-  const float* matrices[2];
-  int64_t strides[2];
+  const float* matrices[2];  // null: none
+  int64_t stride;
 
   [[gnu::always_inline]] void ask_for(int64_t word, int64_t count, int64_t column) const {
-    for (int m = 0; m < 2; ++m) {
-      for (int64_t i = word; i < word + count; ++i) __builtin_prefetch(matrices[m] + i * strides[m] + column, 0, 2);
+    for (const float* matrix : matrices) {
+      if (!matrix) continue;
+      for (int64_t i = word; i < word + count; ++i) __builtin_prefetch(matrix + i * stride + column, 0, 2);
     }
   }
 };

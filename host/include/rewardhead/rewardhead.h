@@ -11,7 +11,7 @@
  *
  * Order of calls: rh_context_create, rh_plan_create, rh_plan_workspace_bytes, then any number of executes (rh_forward,
  * rh_pair_loss, rh_backward, rh_adamw, rh_loss_gradients, rh_train_step). A plan is immutable and may be shared by
- * threads; each * concurrent execute brings its own workspace. An execute neither allocates, locks, prints nor aborts.
+ * threads; each concurrent execute brings its own workspace. An execute neither allocates, locks, prints nor aborts.
  *
  * Memory: every buffer belongs to the caller, needs the alignment of its element only (the workspace: RH_ALIGNMENT),
  * and must not overlap another one of the same call unless it says so. Matrices are row-major.

@@ -172,7 +172,7 @@ struct PlanOptions {
   uint32_t operations = RH_TRAIN;
   rh_dtype input_dtype = RH_F32;
   rh_objective objective = RH_BRADLEY_TERRY;
-  int64_t members = 1;  // of an ensemble; only through the C functions on get(), since Head is one head
+  int64_t members = 1;  // of an ensemble; more than 1 only through the C functions on get(), since Head is one head
 };
 
 class Plan;
@@ -232,6 +232,7 @@ class Plan {
   // The loss; `reward_gradient` is empty or has as many elements as `rewards`. normalizer 0: the number of pairs.
   float pair_loss(std::span<const float> rewards, const Pairs& pairs, std::span<float> reward_gradient,
                   const Workspace& workspace, double normalizer = 0) const {
+    check_members();
     const int64_t rows = static_cast<int64_t>(rewards.size());
     if (!reward_gradient.empty()) detail::require_size("reward_gradient", reward_gradient.size(), rows);
     const rh_pairs c = pairs.c();
@@ -315,7 +316,15 @@ class Plan {
   }
 
  private:
+  void check_members() const {
+    if (options_.members > 1) {
+      throw Error(RH_UNSUPPORTED, "the plan has " + std::to_string(options_.members) +
+                                      " members; ensembles are executed by the C functions on get()");
+    }
+  }
+
   void check_head(const char* name, const Head& head) const {
+    check_members();
     if (head.input() != options_.input_dim || head.hidden() != options_.hidden_dim) {
       throw Error(RH_INVALID_ARGUMENT, std::string(name) + " has input_dim " + std::to_string(head.input()) +
                                            " and hidden_dim " + std::to_string(head.hidden()) + ", but the plan has " +

@@ -79,7 +79,7 @@ struct Avx2 {
 
   // sum += the 16 floats that lie `offset` bytes, and the bits `mask` of `word` turned right by `turn`, beyond `table`.
   // In assembly because GCC 12, given intrinsics, computes the offsets of many entries ahead and spills them. Its twin
-  // is add_entries of kernels/cpu/subset_sums.h, which the sanitizers see.
+  // is add_entries of kernels/cpu/subset_sums.h, which GCC's sanitizers see.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   template <int turn, int mask, int offset>
   [[gnu::always_inline]] static void add_entry(const float* table, uint64_t word, Vector (&sum)[2]) {
@@ -90,7 +90,7 @@ struct Avx2 {
         "vaddps %c[offset]+32(%[table],%[at]), %[high], %[high]"
         : [at] "=&r"(at), [low] "+x"(sum[0]), [high] "+x"(sum[1])
         : [table] "r"(table), [word] "r"(word), [turn] "i"(turn), [mask] "i"(mask), [offset] "i"(offset),
-          "m"(*reinterpret_cast<const char(*)[]>(table))
+          "m"(*reinterpret_cast<const char(*)[kTableBytes]>(table))
         : "cc");
   }
 #endif

@@ -78,7 +78,7 @@ struct Avx512 {
 
   // sum += the 16 floats that lie `offset` bytes, and the bits `mask` of `word` turned right by `turn`, beyond `table`.
   // In assembly because GCC 12, given intrinsics, computes the offsets of many entries ahead and spills them. Its twin
-  // is add_entries of kernels/cpu/subset_sums.h, which the sanitizers see.
+  // is add_entries of kernels/cpu/subset_sums.h, which GCC's sanitizers see and machines without AVX-512 test.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__AVX512F__)
   template <int turn, int mask, int offset>
   [[gnu::always_inline]] static void add_entry(const float* table, uint64_t word, Vector (&sum)[1]) {
@@ -88,7 +88,7 @@ struct Avx512 {
         "vaddps %c[offset](%[table],%[at]), %[sum], %[sum]"
         : [at] "=&r"(at), [sum] "+v"(sum[0])
         : [table] "r"(table), [word] "r"(word), [turn] "i"(turn), [mask] "i"(mask), [offset] "i"(offset),
-          "m"(*reinterpret_cast<const char(*)[]>(table))
+          "m"(*reinterpret_cast<const char(*)[kTableBytes]>(table))
         : "cc");
   }
 #endif

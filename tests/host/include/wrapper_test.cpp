@@ -149,6 +149,18 @@ TEST(Wrapper, SizesThatDoNotFitAreRefused) {
   EXPECT_NE(error_of([&] { Head(0, 4); }), "no error");
 }
 
+TEST(Wrapper, EnsemblesAreRefused) {
+  const Context context({.threads = 1});
+  const Plan plan(context, {.rows = kRows, .input_dim = kInput, .hidden_dim = 2, .max_pairs = 4, .members = 3});
+  const Workspace workspace(plan);
+  const auto values = wavy(kRows * kInput);
+  const Head head = wavy_head(2);
+  std::vector<float> rewards(kRows);
+  const std::string expected = "the plan has 3 members; ensembles are executed by the C functions on get()";
+  EXPECT_EQ(error_of([&] { plan.forward(matrix(values, kRows), head, rewards, workspace); }), expected);
+  EXPECT_EQ(error_of([&] { plan.pair_loss(rewards, {}, {}, workspace); }), expected);
+}
+
 TEST(Wrapper, CarriesTheLibrarysStatusAndMessage) {
   try {
     Context({.isa = "sse9"});

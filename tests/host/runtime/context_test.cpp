@@ -176,7 +176,7 @@ TEST_F(ContextTest, KernelList) {
     }
     std::vector<std::string> names;
     for (int i = 1; rh_isa_name(i); ++i) names.push_back(rh_isa_name(i));
-    for (const char* operation : {"forward", "pair_loss", "backward", "sum_of_squares", "adamw"}) {
+    for (const char* operation : {"forward", "pair_loss", "backward", "linear_step", "sum_of_squares", "adamw"}) {
       EXPECT_EQ(implementations[operation], names) << operation;
       EXPECT_EQ(chosen[operation], std::vector<std::string>{rh_context_isa(context.get())}) << operation;
     }
