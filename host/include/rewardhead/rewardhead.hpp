@@ -318,8 +318,8 @@ class Plan {
  private:
   void check_members() const {
     if (options_.members > 1) {
-      throw Error(RH_UNSUPPORTED, "the plan has " + std::to_string(options_.members) +
-                                      " members; ensembles are executed by the C functions on get()");
+      throw Error(RH_INVALID_ARGUMENT, "the plan has " + std::to_string(options_.members) +
+                                           " members; ensembles are executed by the C functions on get()");
     }
   }
 
