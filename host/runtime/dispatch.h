@@ -24,7 +24,7 @@ const std::vector<const char*>& isa_names();
 
 // The operations of a kernel table, as rh_kernel_info names them.
 inline constexpr const char* kOperations[] = {"forward",     "pair_loss",      "backward",
-                                               "linear_step", "sum_of_squares", "adamw"};
+                                              "linear_step", "sum_of_squares", "adamw"};
 
 // The row that `isa` names, or for "auto" the first usable one. Throws ApiError for a name that is not in the list, or
 // that this machine cannot run; `origin` says in the message where the name came from.

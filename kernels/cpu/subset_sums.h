@@ -32,13 +32,13 @@
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int kGroup = 4;       // rows of one table,
-constexpr int kWideGroup = 5;   // and these
-constexpr int kWideWords = 160; // where at least so many words share it
-constexpr int kSlice = 16;      // floats
-constexpr int kSlices = 4;      // of one chunk of columns: four cache lines read together
+constexpr int kGroup = 4;        // rows of one table,
+constexpr int kWideGroup = 5;    // and these
+constexpr int kWideWords = 160;  // where at least so many words share it
+constexpr int kSlice = 16;       // floats
+constexpr int kSlices = 4;       // of one chunk of columns: four cache lines read together
 constexpr int64_t kChunkColumns = kSlice * kSlices;
-constexpr int kTables = 32;     // of kGroup rows at once, where several slices' are wanted together: 32 KB, an L1 of Zen
+constexpr int kTables = 32;     // of kGroup rows, where several slices' are wanted together: 32 KB, an L1 of Zen
 constexpr int kEntryShift = 6;  // log2 of an entry's bytes
 static_assert(kSlice * sizeof(float) == 1 << kEntryShift);
 
