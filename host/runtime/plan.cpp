@@ -346,7 +346,7 @@ class Execution {
   kernels::ForwardArguments forward_arguments(int64_t member, int64_t members, const rh_matrix& x,
                                               const rh_tensors& parameters, float* rewards) const {
     return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
-            rewards + member * x.rows, memory_.mask, members};
+            rewards + member * x.rows, memory_.mask, members, plan_.shape.rows};
   }
   kernels::PairLossArguments pair_arguments(int64_t member, const float* rewards, int64_t rows, const rh_pairs& pairs,
                                             double normalizer, float* loss, float* reward_gradient) const {
