@@ -105,16 +105,24 @@ void forward_tile(const float* w1, const float* b1, const float* w2, const float
 
 using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*);
 
+// The last panel takes one vector more, with fewer hidden units a tile, where that leaves no rows for another panel.
+template <class V>
+constexpr int kMostVectors = V::tile_vectors + ((V::tile_vectors + 1) * V::lanes <= kMaskRows ? 1 : 0);
+template <class V>
+constexpr int forward_units(int vectors) {
+  return vectors <= V::tile_vectors ? V::tile_hidden : V::tile_hidden * V::tile_vectors / vectors;
+}
+
 // row[units - 1]
 template <class V, int vectors, int... units>
-constexpr auto forward_tile_row(std::integer_sequence<int, units...>) {
-  return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, vectors>...};
+constexpr std::array<ForwardTile, V::tile_hidden> forward_tile_row(std::integer_sequence<int, units...>) {
+  return {forward_tile<V, units + 1, vectors>...};
 }
 
 // tiles[vectors - 1][units - 1]
 template <class V, int... vectors>
 constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
-  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, V::tile_hidden>{})...};
+  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, forward_units<V>(vectors + 1)>{})...};
 }
 
 // The most rows of a plan for which columns go into the lanes. With 8 of them on AVX2 both ways take the same time, with
@@ -212,7 +220,7 @@ struct ForwardScratch {
     scratch.padded_rows = mask_blocks(shape.rows) * kMaskRows;
     scratch.chunks = (shape.hidden + kHiddenChunk - 1) / kHiddenChunk;
     scratch.chunk_rewards = carver.take<float>(shape.members * scratch.chunks * scratch.padded_rows);
-    scratch.panels = carver.take<float>(threads * shape.input * V::tile_vectors * V::lanes);
+    scratch.panels = carver.take<float>(threads * shape.input * kMostVectors<V> * V::lanes);
     scratch.bytes = carver.bytes();
     return scratch;
   }
@@ -222,7 +230,7 @@ struct ForwardScratch {
 template <class V, class Element>
 void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int64_t block, int64_t first_chunk,
                    int64_t last_chunk, float* panel) {
-  static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, V::tile_vectors>{});
+  static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, kMostVectors<V>>{});
   static constexpr auto few_tiles = few_rows_tiles<V>(std::make_integer_sequence<int, kFewRowsTile>{});
   constexpr int64_t panel_rows = V::tile_vectors * V::lanes;
   static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0);
@@ -230,7 +238,8 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
   const int64_t input = a.x.columns;
   const int64_t end = std::min(a.x.rows, (block + 1) * kMaskRows);
   for (int64_t row = block * kMaskRows, rows; row < end; row += rows) {
-    rows = std::min(few ? kFewRowsTile : panel_rows, end - row);
+    rows = end - row;
+    if (few || rows > kMostVectors<V> * V::lanes) rows = std::min(few ? kFewRowsTile : panel_rows, rows);
     const int vectors = static_cast<int>((rows + V::lanes - 1) / V::lanes);
     const Element* x = static_cast<const Element*>(a.x.data) + row * a.x.stride;
     const float* wide = panel;
@@ -245,7 +254,7 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
     }
     const uint64_t present = ~uint64_t{0} >> (64 - rows);
     const int64_t shift = row % kMaskRows;
-    const int64_t tile_units = few ? few_rows_units<V>(rows) : V::tile_hidden;
+    const int64_t tile_units = few ? few_rows_units<V>(rows) : forward_units<V>(vectors);
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       float* sums = scratch.chunk_rewards + chunk * scratch.padded_rows + row;
       std::fill_n(sums, vectors * V::lanes, 0.0f);
@@ -280,7 +289,7 @@ void mlp_forward(const ForwardArguments& a, const Executor& executor, void* work
     using Element = std::remove_cvref_t<decltype(*element)>;
     executor.for_each(blocks * splits, [&](int64_t task, int worker) {
       const int64_t split = task % splits;
-      float* panel = scratch.panels + worker * a.x.columns * V::tile_vectors * V::lanes;
+      float* panel = scratch.panels + worker * a.x.columns * kMostVectors<V> * V::lanes;
       forward_block<V, Element>(a, scratch, task / splits, chunks * split / splits, chunks * (split + 1) / splits,
                                 panel);
     });
