@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the runtime calls: one function for each operation, with the argument structs of the CPU's table, whose pointers
+// are device pointers here. Each enqueues its kernels on the caller's stream and returns; none allocates, synchronises
+// or reads anything back, so all can be captured in a graph, which then holds the pointers. A returned error is that of
+// a launch. Arguments have been validated, except for what lies on the device: bad pairs are skipped and flagged.
+//
+// Each workspace function is computed by the code that carves the workspace, takes the largest sizes of any call, and
+// returns a multiple of kAlignment. Workspaces are aligned to 256 bytes, as cudaMalloc aligns; contents never matter.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+
+namespace rewardhead::kernels::cuda {
+
+// ---- pair_loss.cu: semantics of kernels/cpu/pair_loss.h
+
+// Pairs fewer than 2^31. *bad_pairs, unless null, becomes 1 if a pair names a row outside [0, rows) or twice the same; such pairs count as
+// absent. Nobody sets it to 0 but the caller.
+size_t pair_loss_workspace(int64_t rows, int64_t pairs);
+cudaError_t pair_loss(const PairLossArguments& arguments, uint32_t* bad_pairs, void* workspace, cudaStream_t stream);
+
+}  // namespace rewardhead::kernels::cuda
