@@ -25,4 +25,17 @@ namespace rewardhead::kernels::cuda {
 size_t pair_loss_workspace(int64_t rows, int64_t pairs);
 cudaError_t pair_loss(const PairLossArguments& arguments, uint32_t* bad_pairs, void* workspace, cudaStream_t stream);
 
+// ---- adamw.cu: semantics of kernels/cpu/adamw.h, and the global norm of each member's gradients
+
+struct AdamwStep {
+  HeadTensors<float> parameters, gradients, first_moments, second_moments;  // leading dimension members; gradients are read
+  int64_t input, hidden, members;  // hidden 0: w1 [members, input] alone
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+  double clip_norm;      // 0: never
+  int64_t step;          // from 1; a graph replays the step that it captured
+  float* gradient_norm;  // [members] before clipping, or null
+};
+size_t adamw_workspace(int64_t input, int64_t hidden, int64_t members);
+cudaError_t adamw(const AdamwStep& step, void* workspace, cudaStream_t stream);
+
 }  // namespace rewardhead::kernels::cuda

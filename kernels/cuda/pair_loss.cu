@@ -130,18 +130,17 @@ RH_KERNEL(kShortThreads, 1) short_list(RH_GRID_CONST const PairParameters p) {
     } else if (p.bad_pairs) {
       *p.bad_pairs = 1;
     }
-    const auto row_bits = [&](int64_t row) { return bits_float(pair.good ? static_cast<uint32_t>(row) : ~0u); };
-    ptx::sts64f(shared + thread * 16, row_bits(pair.chosen), row_bits(pair.rejected));
-    ptx::sts64f(shared + thread * 16 + 8, slope, 0.0f);
+    const auto row_word = [&](int64_t row) { return pair.good ? static_cast<uint32_t>(row) : ~0u; };
+    ptx::sts128(shared + thread * 16, {row_word(pair.chosen), row_word(pair.rejected), float_bits(slope), 0});
   }
   ptx::syncthreads();
   if (a.reward_gradient) {
     for (int64_t row = thread; row < a.rows; row += kShortThreads) {
       double sum = 0;
       for (int64_t pair = 0; pair < a.pairs; ++pair) {
-        const ptx::Float4 entry = ptx::lds128f(shared + static_cast<uint32_t>(pair) * 16);
-        if (float_bits(entry.x) == static_cast<uint32_t>(row)) sum += entry.z;
-        if (float_bits(entry.y) == static_cast<uint32_t>(row)) sum -= entry.z;
+        const ptx::Word4 entry = ptx::lds128(shared + static_cast<uint32_t>(pair) * 16);
+        if (entry.x == static_cast<uint32_t>(row)) sum += bits_float(entry.z);
+        if (entry.y == static_cast<uint32_t>(row)) sum -= bits_float(entry.z);
       }
       a.reward_gradient[row] = static_cast<float>(sum);
     }
@@ -183,24 +182,22 @@ RH_KERNEL(kThreads, 4) row_segments(RH_GRID_CONST const PairParameters p) {
   const uint32_t count = row < a.rows ? p.counts[row] : 0;
   uint32_t before = 0, all = count;  // of the lanes below, and of as many lanes as have been added up
   RH_UNROLL for (uint32_t distance = 1; distance < 32; distance *= 2) {
-    const uint32_t other = float_bits(ptx::shfl_xor(bits_float(all), static_cast<int>(distance)));
+    const uint32_t other = ptx::shfl_xor(all, static_cast<int>(distance));
     if (thread & distance) before += other;
     all += other;
   }
-  if (thread % 32 == 0) ptx::sts64f(shared + thread / 32 * 8, bits_float(all), 0.0f);
+  if (thread % 32 == 0) ptx::sts32(shared + thread / 32 * 4, all);
   ptx::syncthreads();
   uint32_t block_total = 0;
   for (uint32_t warp = 0; warp < kWarps; ++warp) {
-    const uint32_t total = ptx::lds32(shared + warp * 8);
+    const uint32_t total = ptx::lds32(shared + warp * 4);
     if (warp < thread / 32) before += total;
     block_total += total;
   }
-  if (thread == 0) {
-    ptx::sts64f(shared + kWarps * 8, bits_float(ptx::atomic_add(p.counts + a.rows, block_total)), 0.0f);
-  }
+  if (thread == 0) ptx::sts32(shared + kWarps * 4, ptx::atomic_add(p.counts + a.rows, block_total));
   ptx::syncthreads();
   if (row >= a.rows) return;
-  const uint32_t begin = ptx::lds32(shared + kWarps * 8) + before;
+  const uint32_t begin = ptx::lds32(shared + kWarps * 4) + before;
   p.segments[row] = begin;
   p.counts[row] = begin;  // from here on: the next free entry
 }
@@ -263,7 +260,7 @@ size_t pair_loss_workspace(int64_t rows, int64_t pairs) {
 }
 
 cudaError_t pair_loss(const PairLossArguments& a, uint32_t* bad_pairs, void* workspace, cudaStream_t stream) {
-  constexpr int shared = (kWarps + 1) * 8;
+  constexpr int shared = kWarps * 8;
   PairParameters p = {};
   p.arguments = a;
   p.scale = static_cast<float>(1 / a.normalizer);

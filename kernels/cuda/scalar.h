@@ -33,12 +33,16 @@ RH_DEVICE float warp_sum(float value) {
   RH_UNROLL for (int distance = 16; distance > 0; distance /= 2) value += ptx::shfl_xor(value, distance);
   return value;
 }
+// A double is two words to shuffles and to shared memory.
+RH_DEVICE double from_words(uint32_t low, uint32_t high) {
+  return __builtin_bit_cast(double, uint64_t{high} << 32 | low);
+}
+RH_DEVICE uint32_t low_word(double value) { return static_cast<uint32_t>(__builtin_bit_cast(uint64_t, value)); }
+RH_DEVICE uint32_t high_word(double value) { return static_cast<uint32_t>(__builtin_bit_cast(uint64_t, value) >> 32); }
+
 RH_DEVICE double warp_sum(double value) {
   RH_UNROLL for (int distance = 16; distance > 0; distance /= 2) {
-    const uint64_t bits = __builtin_bit_cast(uint64_t, value);
-    const uint64_t low = float_bits(ptx::shfl_xor(bits_float(static_cast<uint32_t>(bits)), distance));
-    const uint64_t high = float_bits(ptx::shfl_xor(bits_float(static_cast<uint32_t>(bits >> 32)), distance));
-    value += __builtin_bit_cast(double, high << 32 | low);
+    value += from_words(ptx::shfl_xor(low_word(value), distance), ptx::shfl_xor(high_word(value), distance));
   }
   return value;
 }
@@ -50,16 +54,12 @@ RH_DEVICE double block_sum(double value, uint32_t shared) {
   value = warp_sum(value);
   const uint32_t thread = ptx::thread_index();
   if (thread % 32 == 0) {
-    const uint64_t bits = __builtin_bit_cast(uint64_t, value);
-    ptx::sts64f(shared + thread / 32 * 8, bits_float(static_cast<uint32_t>(bits)),
-                bits_float(static_cast<uint32_t>(bits >> 32)));
+    ptx::sts32(shared + thread / 32 * 8, low_word(value));
+    ptx::sts32(shared + thread / 32 * 8 + 4, high_word(value));
   }
   ptx::syncthreads();
   double sum = 0;
-  for (int warp = 0; warp < warps; ++warp) {
-    const uint64_t low = ptx::lds32(shared + warp * 8), high = ptx::lds32(shared + warp * 8 + 4);
-    sum += __builtin_bit_cast(double, high << 32 | low);
-  }
+  for (int warp = 0; warp < warps; ++warp) sum += from_words(ptx::lds32(shared + warp * 8), ptx::lds32(shared + warp * 8 + 4));
   return sum;
 }
 
