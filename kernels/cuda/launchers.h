@@ -38,4 +38,15 @@ struct AdamwStep {
 size_t adamw_workspace(int64_t input, int64_t hidden, int64_t members);
 cudaError_t adamw(const AdamwStep& step, void* workspace, cudaStream_t stream);
 
+// ---- linear.cu: the head without hidden units, of one member
+
+cudaError_t linear_forward(const ForwardArguments& arguments, cudaStream_t stream);
+size_t linear_workspace(int64_t rows, int64_t input);
+cudaError_t linear_backward(const BackwardArguments& arguments, void* workspace, cudaStream_t stream);
+// Both and the pair loss where pairs are rows (2i, 2i + 1): the same bits, X is read once if its rows are aligned to 16
+// bytes and not too long.
+size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs);
+cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments& pairs,
+                        const BackwardArguments& backward, void* workspace, cudaStream_t stream);
+
 }  // namespace rewardhead::kernels::cuda

@@ -19,6 +19,7 @@
 // Bounds (predictions): launches, about 2 us each, up to some 10,000 pairs; then the gathers from L2, 16 B a pair.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/pair_slope.h"
 #include "kernels/cuda/scalar.h"
 #include "kernels/workspace.h"
 
@@ -54,24 +55,6 @@ RH_DEVICE Pair listed_pair(const PairLossArguments& a, int64_t p) {
   const int64_t chosen = a.chosen[p], rejected = a.rejected[p];
   const bool good = chosen >= 0 && chosen < a.rows && rejected >= 0 && rejected < a.rows && chosen != rejected;
   return {chosen, rejected, good};
-}
-
-// dL/dd of pair p, d as yet without the margin; its loss is added to `loss`.
-RH_DEVICE float pair_slope(const PairLossArguments& a, float scale, int64_t p, float d, float& loss) {
-  if (a.margin) d -= a.margin[p];
-  const Logistic<Scalar> f = logistic<Scalar>(d);
-  float term = f.softplus_negative, slope = 0.0f - f.sigmoid_negative;
-  if (a.label) {
-    const float label = a.label[p], other = 1.0f - label;
-    term = label * f.softplus_negative + other * f.softplus_positive;
-    slope = other * f.sigmoid_positive - label * f.sigmoid_negative;
-  }
-  if (a.weight) {
-    term *= a.weight[p];
-    slope *= a.weight[p];
-  }
-  loss += term;
-  return slope * scale;
 }
 
 // Thread 0 writes the loss, or what the block adds to it.
