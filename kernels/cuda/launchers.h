@@ -49,4 +49,27 @@ size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs);
 cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments& pairs,
                         const BackwardArguments& backward, void* workspace, cudaStream_t stream);
 
+// ---- mlp_forward.cu, mlp_backward.cu: the head with hidden units, of one or more members
+
+// What fixes every tile, split and order of summation: results are the same bits for the same plan, and a row's reward
+// does not depend on the rows scored with it.
+struct MlpPlan {
+  int64_t rows;  // the most of any call; rows, members * hidden rounded up to 64, and input below 2^31
+  int64_t input;
+  int64_t hidden;
+  int64_t members;
+  Dtype dtype;
+  // The accuracy of products, in 16-bit planes of an operand (planes.h). 1: W1, w2 and dr are rounded to the type of X,
+  // and X in fp32 to bfloat16. 2: 16 bits of each, an error of 2^-17 of a sum of magnitudes. 3: fp32, at twice the time
+  // of 2 where X is fp32.
+  int planes;
+  bool input_gradient;
+  int multiprocessors;  // of the device
+};
+
+// Bytes of the mask that a forward writes and a backward reads. In the argument structs it goes under the CPU's type.
+size_t mlp_mask_bytes(const MlpPlan& plan);
+size_t mlp_forward_workspace(const MlpPlan& plan);
+cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& arguments, void* workspace, cudaStream_t stream);
+
 }  // namespace rewardhead::kernels::cuda

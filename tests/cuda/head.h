@@ -34,19 +34,31 @@ inline Problem normal_problem(const Sizes& sizes, Random& random) {
   return p;
 }
 
-// Everything that one forward and one backward read and write. `offset`: elements of X and of the other tensors behind
-// what cudaMalloc aligned.
+// Everything that one forward and one backward of members over the same X read and write. `offset`: elements of X and of
+// the other tensors behind what cudaMalloc aligned.
 class DeviceHead {
  public:
-  DeviceHead(const Problem& p, int64_t offset)
-      : sizes(p.sizes),
-        stride_(p.x_stride),
-        x_(Array<unsigned char>::of(p.x, offset * element_bytes(p.sizes.dtype))),
-        head_(tensors(p.head, offset)),
-        reward_gradient(Array<float>::of(p.reward_gradient, offset)),
-        rewards(p.sizes.rows, offset),
-        gradient_(tensors_like(p.head, offset)),
-        dx((p.sizes.rows - 1) * dx_stride() + p.sizes.input, offset) {}
+  DeviceHead(const std::vector<const Problem*>& members, int64_t offset)
+      : sizes(members[0]->sizes),
+        stride_(members[0]->x_stride),
+        x_(Array<unsigned char>::of(members[0]->x, offset * element_bytes(sizes.dtype))) {
+    std::vector<float> tensors[4], dr;
+    for (const Problem* p : members) {
+      int i = 0;
+      p->head.each([&](const char*, const auto& tensor) {
+        tensors[i].insert(tensors[i].end(), tensor.begin(), tensor.end());
+        ++i;
+      });
+      dr.insert(dr.end(), p->reward_gradient.begin(), p->reward_gradient.end());
+    }
+    for (const std::vector<float>& tensor : tensors) {
+      head_.push_back(tensor.empty() ? Array<float>(0, offset) : Array<float>::of(tensor, offset));
+      gradient_.emplace_back(std::ssize(tensor), offset);
+    }
+    reward_gradient_.push_back(Array<float>::of(dr, offset));
+    rewards_.emplace_back(std::ssize(dr), offset);
+    dx_.emplace_back((sizes.rows - 1) * dx_stride() + sizes.input, offset);
+  }
 
   Matrix x() const { return {x_.data(), sizes.dtype, sizes.rows, sizes.input, stride_}; }
   HeadTensors<const float> head() const {
@@ -55,23 +67,14 @@ class DeviceHead {
   }
   HeadTensors<float> gradient() const { return view(gradient_); }
   const Array<float>& gradient(int tensor) const { return gradient_[tensor]; }  // w1, b1, w2, b2
+  const Array<float>& reward_gradient() const { return reward_gradient_[0]; }
+  const Array<float>& rewards() const { return rewards_[0]; }
+  const Array<float>& dx() const { return dx_[0]; }
   int64_t dx_stride() const { return sizes.input + sizes.dx_gap; }
 
-  Sizes sizes;
+  const Sizes sizes;
 
  private:
-  static std::vector<Array<float>> tensors(const kernels::testing::Tensors<float>& from, int64_t offset) {
-    std::vector<Array<float>> arrays;
-    from.each([&](const char*, const auto& tensor) {
-      arrays.push_back(tensor.size() ? Array<float>::of(tensor, offset) : Array<float>(0, offset));
-    });
-    return arrays;
-  }
-  static std::vector<Array<float>> tensors_like(const kernels::testing::Tensors<float>& from, int64_t offset) {
-    std::vector<Array<float>> arrays;
-    from.each([&](const char*, const auto& tensor) { arrays.emplace_back(tensor.size(), offset); });
-    return arrays;
-  }
   HeadTensors<float> view(const std::vector<Array<float>>& arrays) const {
     if (sizes.hidden == 0) return {arrays[0].data(), nullptr, nullptr, nullptr};
     return {arrays[0].data(), arrays[1].data(), arrays[2].data(), arrays[3].data()};
@@ -79,22 +82,23 @@ class DeviceHead {
 
   int64_t stride_;
   Array<unsigned char> x_;
-  std::vector<Array<float>> head_;
-
- public:
-  Array<float> reward_gradient, rewards;
-
- private:
-  std::vector<Array<float>> gradient_;
-
- public:
-  Array<float> dx;
+  std::vector<Array<float>> head_, gradient_, reward_gradient_, rewards_, dx_;
 };
 
-// What came out, on the host.
+// What came out, on the host: of all members, or of one.
 struct HeadResults {
-  explicit HeadResults(const DeviceHead& head) : rewards(head.rewards.values()), dx(head.dx.values()) {
+  explicit HeadResults(const DeviceHead& head) : rewards(head.rewards().values()), dx(head.dx().values()) {
     for (int i = 0; i < 4; ++i) gradient.push_back(head.gradient(i).values());
+  }
+  HeadResults member(int64_t index, int64_t members) const {
+    HeadResults one = *this;
+    const auto cut = [&](std::vector<float>& values) {
+      const int64_t size = std::ssize(values) / members;
+      values = {values.begin() + index * size, values.begin() + (index + 1) * size};
+    };
+    cut(one.rewards);
+    for (auto& tensor : one.gradient) cut(tensor);
+    return one;
   }
   std::vector<float> rewards, dx;
   std::vector<std::vector<float>> gradient;
@@ -105,32 +109,32 @@ inline bool same_results(const HeadResults& a, const HeadResults& b) {
   return same;
 }
 
-// Compares results with `expected` element by element: |actual - expected| <= bound(tensor, i), tensors in the order
-// rewards, w1, b1, w2, b2, dX. Nothing may be written between the rows of dX.
-template <class Bound>
-void expect_results(const HeadResults& results, const Expected& expected, const Sizes& s, const Bound& bound) {
-  const auto compare = [&](int tensor, const auto& actual, const auto& exact) {
-    for (int64_t i = 0; i < std::ssize(actual); ++i) {
-      const double wanted = *(exact.begin() + i), got = actual[i];
-      if (std::abs(got - wanted) <= bound(tensor, i) || (std::isnan(wanted) && std::isnan(got))) continue;
-      FAIL() << "tensor " << tensor << " element " << i << " is " << got << "; expected " << wanted << " within "
-             << bound(tensor, i);
-    }
-  };
-  compare(0, results.rewards, expected.rewards);
-  compare(1, results.gradient[0], expected.gradient.w1);
-  compare(2, results.gradient[1], expected.gradient.b1);
-  compare(3, results.gradient[2], expected.gradient.w2);
-  compare(4, results.gradient[3], expected.gradient.b2);
-  std::vector<float> dx;
+// |actual - expected| <= bound(i), or both NaN.
+template <class Expected, class Bound>
+void expect_tensor(const char* name, const std::vector<float>& actual, const Expected& expected, const Bound& bound) {
+  ASSERT_EQ(std::ssize(actual), std::ssize(expected)) << name;
+  for (int64_t i = 0; i < std::ssize(actual); ++i) {
+    const double wanted = *(expected.begin() + i), got = actual[i];
+    if (std::abs(got - wanted) <= bound(i) || (std::isnan(wanted) && std::isnan(got))) continue;
+    FAIL() << name << '[' << i << "] is " << got << "; expected " << wanted << " within " << bound(i);
+  }
+}
+
+inline void expect_exact_tensor(const char* name, const std::vector<float>& actual, const auto& expected) {
+  expect_tensor(name, actual, expected, [](int64_t) { return 0.0; });
+}
+
+// dX without what lies between its rows, where nothing may have been written.
+inline std::vector<float> dense_dx(const std::vector<float>& dx, const Sizes& s) {
+  std::vector<float> dense;
   for (int64_t row = 0; row < s.rows; ++row) {
-    const auto from = results.dx.begin() + row * (s.input + s.dx_gap);
-    dx.insert(dx.end(), from, from + s.input);
+    const auto from = dx.begin() + row * (s.input + s.dx_gap);
+    dense.insert(dense.end(), from, from + s.input);
     for (int64_t gap = 0; gap < s.dx_gap && row + 1 < s.rows; ++gap) {
-      ASSERT_EQ(std::bit_cast<uint32_t>(from[s.input + gap]), ~0u) << "written between the rows of dx";
+      EXPECT_EQ(std::bit_cast<uint32_t>(from[s.input + gap]), ~0u) << "written between the rows of dx";
     }
   }
-  compare(5, dx, expected.dx);
+  return dense;
 }
 
 }  // namespace rewardhead::kernels::cuda::testing
