@@ -49,6 +49,7 @@ void synchronize(Rendezvous& r, uint32_t threads, const char* operation, Wait wa
 
 template <bool kMore>
 void change_registers(uint32_t registers) {
+  need_capability(9, "setmaxnreg");
   if (registers < 24 || registers > 256 || registers % 8) {
     fault(Hazard::register_budget, "setmaxnreg %u: 24 to 256, a multiple of 8", registers);
   }
@@ -107,6 +108,7 @@ uint32_t ballot(bool v) {
   return result;
 }
 bool elect_one() {
+  need_capability(9, "elect.sync");
   meet_warp("elect", [] {});
   return lane() == machine().elected_lane % warp_threads();
 }
@@ -129,6 +131,7 @@ void named_barrier(int id, int threads) {
 }
 void syncthreads() { synchronize(block().barriers[0], block().threads, "bar.sync", Wait::barrier, 0); }
 void cluster_sync() {
+  need_capability(9, "barrier.cluster");
   Machine& m = machine();
   synchronize(m.cluster, static_cast<uint32_t>(m.threads.size()), "barrier.cluster", Wait::cluster, 0);
 }
@@ -136,7 +139,10 @@ void cluster_sync() {
 void setmaxnreg_inc(uint32_t registers) { change_registers<true>(registers); }
 void setmaxnreg_dec(uint32_t registers) { change_registers<false>(registers); }
 
-void grid_dependency_wait() { self().dependency = true; }
-void grid_dependency_launch() {}
+void grid_dependency_wait() {
+  need_capability(9, "griddepcontrol.wait");
+  self().dependency = true;
+}
+void grid_dependency_launch() { need_capability(9, "griddepcontrol.launch_dependents"); }
 
 }  // namespace ptx

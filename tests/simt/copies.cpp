@@ -55,6 +55,7 @@ BoxRow box_row(const TensorMap& map, int32_t inner, int64_t row) {
 uint32_t box_bytes(const TensorMap& map) { return map.box_inner * map.box_outer * 2; }
 
 void check_map(const TensorMap& map, uint32_t shared) {
+  need_capability(9, "cp.async.bulk.tensor");
   if (map.magic != kTensorMapMagic) fault(Hazard::tensor_map, "not a tensor map");
   if (shared % 1024) fault(Hazard::misaligned_access, "0x%x for a box with the 128-byte swizzle: 1024", shared);
 }
@@ -183,6 +184,7 @@ void cp_async_wait(int pending) {
 // ---- mbarrier
 
 void mbar_init(uint32_t bar, uint32_t arrivals) {
+  need_capability(9, "mbarrier");
   block().at(bar, 8, 8);
   if (arrivals == 0 || arrivals >= 1u << 20) fault(Hazard::mbarrier_misuse, "%u arrivals", arrivals);
   if (block().mbarriers.count(bar)) fault(Hazard::mbarrier_misuse, "0x%x is initialised a second time", bar);

@@ -31,6 +31,7 @@ const char* name(Hazard hazard) {
     case Hazard::early_access: return "early-access";
     case Hazard::occupancy: return "occupancy";
     case Hazard::unfinished_copy: return "unfinished-copy";
+    case Hazard::unsupported_instruction: return "unsupported-instruction";
     case Hazard::exited_block: return "exited-block";
   }
   return "?";

@@ -30,6 +30,7 @@ enum class Hazard {
   early_access,          // of what an earlier grid reads or writes, before griddepcontrol.wait
   occupancy,             // threads, shared memory or clusters over what a multiprocessor has
   unfinished_copy,       // a block that ends with copies or wgmma under way
+  unsupported_instruction,  // that the compute capability lacks
   exited_block,          // an arrival at, or a copy to, a block of the cluster that has ended
 };
 

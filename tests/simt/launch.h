@@ -30,13 +30,6 @@ enum class Schedule {
   newest_first,  // the highest thread, and copies as late as possible, the last issued first
 };
 
-// What a multiprocessor has; compute capability 9.0.
-struct Limits {
-  uint32_t shared_per_block = 232448, shared_per_multiprocessor = 233472, shared_reserved_per_block = 1024;
-  uint32_t threads_per_block = 1024, threads_per_multiprocessor = 2048, blocks_per_multiprocessor = 32;
-  uint32_t registers_per_multiprocessor = 65536, cluster_blocks = 8;
-};
-
 // What one kernel launch asks for.
 struct Launch {
   uint32_t blocks = 1, threads = 32, shared_bytes = 0, cluster = 1;
@@ -55,9 +48,6 @@ template <class Parameters>
 uint32_t run(const Launch& launch, void (*kernel)(Parameters), const Parameters& parameters) {
   return run(launch, [kernel, &parameters] { kernel(parameters); });
 }
-
-// How many blocks of such a launch fit a multiprocessor.
-uint32_t blocks_per_multiprocessor(const Launch& launch, const Limits& limits = {});
 
 // Device memory: only the kernels and the copies of the runtime may access it. Contents start as NaN. Aligned to 256.
 void* allocate(size_t bytes);

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/simt/device.h"
 #include "tests/simt/fault.h"
 #include "tests/simt/fiber.h"
 #include "tests/simt/launch.h"
@@ -234,8 +235,10 @@ void begin_async_read(Block& from, const Warp& reader, uint32_t address, uint32_
 void end_async_read(Block& from, uint16_t agent, uint32_t tick, uint32_t address, uint32_t bytes);
 void mark_barrier(uint32_t address);
 
-// ---- occupancy.cpp: completes a launch, or reports what a multiprocessor does not have
+// ---- device.cpp
+// Completes a launch, or reports what a multiprocessor does not have.
 void check_launch(Launch& launch);
+void need_capability(int major, const char* instruction);
 
 // ---- copies.cpp
 void complete_load(size_t index);

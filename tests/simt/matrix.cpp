@@ -161,6 +161,9 @@ Accumulators& accumulators_of(Warpgroup& g, const Wgmma& op) {
 }
 
 void issue(Warpgroup& g) {
+  if (device().major != 9) {
+    fault(Hazard::unsupported_instruction, "wgmma on compute capability %d.%d", device().major, device().minor);
+  }
   Wgmma& op = g.staging;
   if (!g.fenced) fault(Hazard::missing_wgmma_fence, "wgmma without wgmma.fence since the last wait");
   const Warp& reader = common_knowledge();
@@ -261,6 +264,7 @@ uint32_t pack(Input input, float low, float high) {
 void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) { move_matrices<false, false>("ldmatrix", r, address); }
 void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address) { move_matrices<true, false>("ldmatrix.trans", r, address); }
 void stmatrix_x4(uint32_t address, const uint32_t (&r)[4]) {
+  need_capability(9, "stmatrix");
   move_matrices<false, true>("stmatrix", const_cast<uint32_t*>(r), address);
 }
 
