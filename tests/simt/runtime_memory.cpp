@@ -22,7 +22,7 @@ cudaError_t copy(char* to, size_t to_pitch, const char* from, size_t from_pitch,
                  cudaMemcpyKind kind, CUstream_st& stream) {
   Runtime& r = runtime();
   if (width == 0 || height == 0) return cudaSuccess;
-  const auto extent = [&](size_t pitch) { return (height - 1) * pitch + width; };
+  const auto extent = [=](size_t pitch) { return (height - 1) * pitch + width; };
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
   const bool to_device = is_device_memory(to, extent(to_pitch));
   const bool from_device = is_device_memory(from, extent(from_pitch));
