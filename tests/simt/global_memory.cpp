@@ -65,6 +65,13 @@ struct Arena {
 
   Arena() { mprotect(base, kArenaBytes, PROT_NONE); }
 
+  // From the first living allocation on: what was freed before it stays as it is.
+  void protect(int protection) {
+    if (allocations.empty()) return;
+    char* const begin = base + (allocations.begin()->second.memory - base) / kGap * kGap;
+    mprotect(begin, static_cast<size_t>(base + used - begin), protection);
+  }
+
   const Allocation* find(const void* address) {
     const char* const a = static_cast<const char*>(address);
     if (last && a >= last->memory && a < last->memory + last->bytes) return last;
@@ -84,11 +91,11 @@ Arena& arena() {
 
 HostAccess::HostAccess() {
   Arena& a = arena();
-  if (a.accesses++ == 0 && a.used) mprotect(a.base, a.used, PROT_READ | PROT_WRITE);
+  if (a.accesses++ == 0) a.protect(PROT_READ | PROT_WRITE);
 }
 HostAccess::~HostAccess() {
   Arena& a = arena();
-  if (--a.accesses == 0 && a.used) mprotect(a.base, a.used, PROT_NONE);
+  if (--a.accesses == 0) a.protect(PROT_NONE);
 }
 
 void* allocate(size_t bytes) {
@@ -99,12 +106,12 @@ void* allocate(size_t bytes) {
   Allocation made{a.base + a.used, bytes, nullptr};
   made.traces = static_cast<Trace*>(reserve(made.trace_bytes()));
   a.used = (a.used + reserved + kGap - 1) / kGap * kGap;
+  a.allocations[made.memory] = made;
   const HostAccess access;
-  if (a.accesses > 1) mprotect(a.base, a.used, PROT_READ | PROT_WRITE);
+  if (a.accesses > 1) a.protect(PROT_READ | PROT_WRITE);
   poison(made.memory, reserved, true);
   poison(made.memory, bytes, false);
   std::memset(made.memory, 0xff, bytes);
-  a.allocations[made.memory] = made;
   return made.memory;
 }
 
@@ -173,6 +180,7 @@ namespace {
 
 template <class Value>
 Value load(const void* from) {
+  maybe_yield();
   note_global(from, sizeof(Value), sizeof(Value), false);
   Value v;
   std::memcpy(&v, from, sizeof v);
@@ -181,6 +189,7 @@ Value load(const void* from) {
 
 template <class Value>
 void store(void* to, const Value& v) {
+  maybe_yield();
   note_global(to, sizeof(Value), sizeof(Value), true);
   std::memcpy(to, &v, sizeof v);
 }
@@ -213,6 +222,7 @@ void stg128f(float* to, Float4 v) {
 }
 void stg128(void* to, Word4 v) { store(to, v); }
 uint32_t atomic_add(uint32_t* to, uint32_t v) {
+  maybe_yield();
   note_global(to, sizeof v, sizeof v, true, true);
   const uint32_t old = *to;
   *to = old + v;

@@ -252,6 +252,13 @@ void yield() {
   switch_fiber(from.fiber, self().fiber);
 }
 
+void maybe_yield() {
+  Machine& m = machine();
+  if (m.launch->schedule != Schedule::random || m.accesses_left-- > 0) return;
+  m.accesses_left = m.random(400);
+  yield();
+}
+
 void wait_while_unchanged(const uint32_t& value, Wait wait, uint32_t address) {
   const uint32_t old = value;
   while (value == old) {
@@ -293,6 +300,7 @@ uint32_t run(const Launch& launch, const std::function<void()>& body) {
   m.body = body;
   m.random_state = launch.seed;
   m.elected_lane = m.random(32);
+  m.accesses_left = 0;
   m.failed = false;
   std::vector<uint32_t> order(launch.blocks / launch.cluster);  // blocks may run in any
   std::iota(order.begin(), order.end(), 0u);

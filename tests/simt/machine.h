@@ -176,6 +176,7 @@ struct Machine {
   uint32_t current = 0, live = 0;
   uint32_t launch_number = 0;
   uint32_t elected_lane = 0;
+  uint32_t accesses_left = 0;  // until the next such interruption
   uint32_t polls = 0;  // of mbarriers, in vain, since anything has happened
   uint64_t switches = 0;
   uint64_t random_state = 1;
@@ -201,6 +202,8 @@ inline uint32_t warp_threads() {
 
 // ---- machine.cpp: the scheduler
 void yield();
+// In a random schedule, now and then: between any two accesses, other threads may run.
+void maybe_yield();
 // Until `value` changes.
 void wait_while_unchanged(const uint32_t& value, Wait wait, uint32_t address);
 // Meets `size` threads; true in the last to arrive, which then lets all go on.

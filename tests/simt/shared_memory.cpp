@@ -213,6 +213,7 @@ namespace {
 
 template <class Value>
 Value load(uint32_t address) {
+  maybe_yield();
   const uint8_t* const from = block().at(address, sizeof(Value), sizeof(Value));
   note_read(address, sizeof(Value));
   Value v;
@@ -222,6 +223,7 @@ Value load(uint32_t address) {
 
 template <class Value>
 void store(uint32_t address, const Value& v) {
+  maybe_yield();
   uint8_t* const to = block().at(address, sizeof(Value), sizeof(Value));
   note_write(address, sizeof(Value));
   std::memcpy(to, &v, sizeof v);
