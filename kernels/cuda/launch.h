@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a kernel is launched: one struct of parameters, by value. The same call under nvcc and on the software device,
-// whose runtime is handed an untyped pointer and therefore learns here how to call what it points at.
+// How a kernel is launched: one struct of parameters, by value.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include <cstdint>
 
 #include "kernels/cuda/ptx.h"
-
-#if !defined(__CUDACC__)
-void soft_register_kernel(const void* kernel, size_t parameter_bytes, void (*call)(const void*, const void*));
-#endif
 
 namespace rewardhead::kernels::cuda {
 
@@ -29,15 +24,9 @@ constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_divide(a, b) * b;
 template <class Parameters>
 cudaError_t launch(void (*kernel)(Parameters), const LaunchShape& shape, const Parameters& parameters,
                    cudaStream_t stream) {
-  const void* const function = reinterpret_cast<const void*>(kernel);
-#if !defined(__CUDACC__)
-  soft_register_kernel(function, sizeof(Parameters), [](const void* to_call, const void* arguments) {
-    reinterpret_cast<void (*)(Parameters)>(const_cast<void*>(to_call))(*static_cast<const Parameters*>(arguments));
-  });
-#endif
   if (shape.shared_bytes > 48 << 10) {  // what a kernel may use without asking
     const cudaError_t error =
-        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
     if (error != cudaSuccess) return error;
   }
   cudaLaunchAttribute cluster = {};
@@ -51,8 +40,7 @@ cudaError_t launch(void (*kernel)(Parameters), const LaunchShape& shape, const P
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
-  void* arguments[] = {const_cast<Parameters*>(&parameters)};
-  return cudaLaunchKernelExC(&config, function, arguments);
+  return cudaLaunchKernelEx(&config, kernel, parameters);
 }
 
 }  // namespace rewardhead::kernels::cuda

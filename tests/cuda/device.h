@@ -15,7 +15,7 @@
 
 #include "tests/kernels/testing.h"
 #if REWARDHEAD_SIMT
-#include "tests/simt/schedule.h"
+#include "tests/simt/runtime.h"
 #endif
 
 namespace rewardhead::kernels::cuda::testing {
@@ -28,10 +28,15 @@ inline void check(cudaError_t error) { ASSERT_EQ(error, cudaSuccess) << cudaGetE
 // On the software device: the order in which threads, blocks and copies go, as if that hurt. A GPU has its own.
 #if REWARDHEAD_SIMT
 inline constexpr const char* kSchedules[] = {"random", "newest", "oldest"};
-inline void use_schedule(const char* name) { simt::use_schedule(name); }
+inline void use_schedule(const std::string& name) {
+  simt::set_schedule(name == "random"   ? simt::Schedule::random
+                     : name == "newest" ? simt::Schedule::newest_first
+                                        : simt::Schedule::oldest_first,
+                     1);
+}
 #else
 inline constexpr const char* kSchedules[] = {"device"};
-inline void use_schedule(const char*) {}
+inline void use_schedule(const std::string&) {}
 #endif
 
 inline cudaStream_t stream() {

@@ -74,6 +74,12 @@ MlpResults run(const MlpCase& c, const Ensemble& ensemble, int64_t offset) {
     check(mlp_forward(plan, {head.x(), c.sizes.hidden, head.head(), head.rewards().data(), mask_pointer, c.members},
                       workspace.data(), stream()));
   }
+  {
+    Array<unsigned char> workspace(static_cast<int64_t>(mlp_backward_workspace(plan)));
+    check(mlp_backward(plan, {head.x(), c.sizes.hidden, head.head(), mask_pointer, head.reward_gradient().data(),
+                              head.gradient(), head.dx().data(), head.dx_stride(), c.members},
+                       workspace.data(), stream()));
+  }
   MlpResults results = {HeadResults(head), {}};
   const std::vector<uint32_t> words = mask.values();
   for (int64_t member = 0; member < c.members; ++member) results.mask.push_back(host_mask(words, c, member));
@@ -89,12 +95,19 @@ void expect_exact(const MlpCase& c, Random& random) {
   SCOPED_TRACE(::testing::Message() << c);
   const Ensemble ensemble(c, random, integer_problem);
   const MlpResults results = run(c, ensemble, static_cast<int64_t>(random() % 2));
+  std::vector<double> dx(c.sizes.rows * c.sizes.input);
   for (int64_t member = 0; member < c.members; ++member) {
     const Expected expected(*ensemble.problems[member], nullptr, false);
     const HeadResults one = results.head.member(member, c.members);
     ASSERT_EQ(results.mask[member], expected.mask) << "member " << member;
     expect_exact_tensor("rewards", one.rewards, expected.rewards);
+    expect_exact_tensor("dw1", one.gradient[0], expected.gradient.w1);
+    expect_exact_tensor("db1", one.gradient[1], expected.gradient.b1);
+    expect_exact_tensor("dw2", one.gradient[2], expected.gradient.w2);
+    expect_exact_tensor("db2", one.gradient[3], expected.gradient.b2);
+    for (size_t i = 0; i < dx.size(); ++i) dx[i] += expected.dx[i];
   }
+  expect_exact_tensor("dx", dense_dx(results.head.dx, c.sizes), dx);
 }
 
 // Tails of tiles in every dimension; both the whole sum and its parts; X as it lies and packed.
@@ -123,11 +136,12 @@ TEST_P(DeviceTest, MlpExactEnsemble) {
   }
 }
 
-// An operand's planes leave at most half a unit in the last place of as many significands, and as much again for each
-// product that is left out; then 2 u for each product that a tensor core adds, since it may truncate.
+// With u the unit roundoff of an operand's type, n planes leave at most u^n of it, and n - 1 products of planes of the
+// size of u^n are left out. Where both operands are rounded that is (n + 1) u^n. Then 2 u of fp32 for each product that
+// a tensor core adds, since it may truncate.
 double plane_error(const MlpCase& c) {
-  if (c.planes == 1) return c.sizes.dtype == Dtype::f16 ? 0x1p-12 : c.sizes.dtype == Dtype::bf16 ? 0x1p-9 : 0x1.1p-8;
-  return c.planes == 2 ? 3 * 0x1p-18 : 3 * 0x1p-27;
+  const double unit = c.planes == 1 && c.sizes.dtype == Dtype::f16 ? 0x1p-11 : 0x1p-8;
+  return (c.planes + 1) * std::pow(unit, c.planes);
 }
 
 void expect_accurate(const MlpCase& c, Random& random) {
@@ -136,6 +150,7 @@ void expect_accurate(const MlpCase& c, Random& random) {
   const Ensemble ensemble(c, random, normal_problem);
   const MlpResults results = run(c, ensemble, 0);
   ASSERT_TRUE(same_results(run(c, ensemble, 0), results)) << "differs from run to run";
+  std::vector<double> dx(s.rows * s.input), dx_magnitude(s.rows * s.input);
   for (int64_t member = 0; member < c.members; ++member) {
     const Problem& p = *ensemble.problems[member];
     const HeadResults one = results.head.member(member, c.members);
@@ -143,6 +158,18 @@ void expect_accurate(const MlpCase& c, Random& random) {
     const double forward_bound = plane_error(c) + static_cast<double>(2 * (s.input + s.hidden + 32)) * 0x1p-24;
     expect_tensor("rewards", one.rewards, expected.rewards,
                   [&](int64_t i) { return forward_bound * magnitude.rewards[i]; });
+    const auto within = [&](const char* name, int tensor, const auto& exact, const auto& scale, int64_t chain) {
+      const double bound = plane_error(c) + static_cast<double>(2 * chain) * 0x1p-24;
+      expect_tensor(name, one.gradient[tensor], exact, [&](int64_t i) { return bound * *(scale.begin() + i); });
+    };
+    within("dw1", 0, expected.gradient.w1, magnitude.gradient.w1, s.rows + 16);
+    within("db1", 1, expected.gradient.b1, magnitude.gradient.b1, s.rows + 16);
+    within("dw2", 2, expected.gradient.w2, magnitude.gradient.w2, s.rows + s.input + 16);
+    within("db2", 3, expected.gradient.b2, magnitude.gradient.b2, 2);
+    for (size_t i = 0; i < dx.size(); ++i) {
+      dx[i] += expected.dx[i];
+      dx_magnitude[i] += magnitude.dx[i];
+    }
     // A bit may differ from the exact one only where |z| is within its own bound.
     for (int64_t row = 0; row < s.rows; ++row) {
       for (int64_t h = 0; h < s.hidden; ++h) {
@@ -157,6 +184,8 @@ void expect_accurate(const MlpCase& c, Random& random) {
       }
     }
   }
+  const double bound = plane_error(c) + static_cast<double>(2 * (s.hidden + c.members + 16)) * 0x1p-24;
+  expect_tensor("dx", dense_dx(results.head.dx, s), dx, [&](int64_t i) { return bound * dx_magnitude[i]; });
 }
 
 TEST_P(DeviceTest, MlpWithinTheErrorBound) {
@@ -180,6 +209,7 @@ TEST_P(DeviceTest, MlpKeepsNanInItsRow) {
     ensemble.problems[0]->set_x(20, 33, std::numeric_limits<float>::quiet_NaN());
     const MlpResults results = run(c, ensemble, 0);
     for (int64_t row = 0; row < 140; ++row) EXPECT_EQ(std::isnan(results.head.rewards[row]), row == 20);
+    for (const float dx : results.head.dx) EXPECT_FALSE(std::isnan(dx));  // whose row has a NaN in X only
   }
 }
 
