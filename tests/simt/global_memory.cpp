@@ -72,13 +72,6 @@ struct Arena {
     mprotect(begin, static_cast<size_t>(base + used - begin), protection);
   }
 
-  // From the first living allocation on: what was freed before it stays as it is.
-  void protect(int protection) {
-    if (allocations.empty()) return;
-    char* const begin = base + (allocations.begin()->second.memory - base) / kGap * kGap;
-    mprotect(begin, static_cast<size_t>(base + used - begin), protection);
-  }
-
   const Allocation* find(const void* address) {
     const char* const a = static_cast<const char*>(address);
     if (last && a >= last->memory && a < last->memory + last->bytes) return last;
