@@ -28,8 +28,8 @@ uint32_t shuffle(const char* operation, uint32_t value, uint32_t from) {
 void advance_epochs(const Rendezvous& r) {
   ++warp().epoch;
   const Warp* last = &warp();
-  for (const Thread& t : machine().threads) {
-    if (t.done || t.waits_on != &r.generation) continue;
+  for (const uint32_t waiting : r.complete.waiting) {
+    const Thread& t = machine().threads[waiting];
     Warp& w = t.block->warps[t.index / 32];
     if (&w == last || &w == &warp()) continue;
     ++w.epoch;
@@ -63,11 +63,11 @@ void change_registers(uint32_t registers) {
     }
     const uint32_t change = (kMore ? registers - g.registers : g.registers - registers) * 128;
     if (kMore) {
-      while (b.spare_registers < change) wait_while_unchanged(b.register_changes, Wait::registers, 0);
+      while (b.spare_registers < change) wait_for(b.registers_returned, Wait::registers, 0);
       b.spare_registers -= change;
     } else {
       b.spare_registers += change;
-      ++b.register_changes;
+      signal(b.registers_returned);
     }
     g.registers = registers;
   }

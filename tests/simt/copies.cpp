@@ -20,8 +20,8 @@ Barrier& barrier_at(Block& b, uint32_t address) {
 void complete_phase_if_done(Barrier& b) {
   if (b.pending > 0 || b.bytes != 0) return;
   b.pending = b.expected;
-  ++b.generation;
   b.released = b.gathered;
+  signal(b.phase);
 }
 
 void arrive_at(Barrier& b, uint32_t address, bool remote) {
@@ -215,7 +215,7 @@ void mbar_arrive_remote(uint32_t bar, uint32_t rank) {
 bool mbar_try_wait(uint32_t bar, uint32_t parity) {
   Machine& m = machine();
   Barrier& b = barrier_at(block(), bar);
-  if ((b.generation & 1) == (parity & 1)) {
+  if ((b.phase.times & 1) == (parity & 1)) {
     if (++m.polls > 64 * m.threads.size() && m.loads.empty()) {
       fault(Hazard::deadlock, "every thread polls; the mbarrier at 0x%x waits for %u of %u arrivals and %lld bytes", bar,
             b.pending, b.expected, static_cast<long long>(b.bytes));
@@ -230,12 +230,12 @@ bool mbar_try_wait(uint32_t bar, uint32_t parity) {
 }
 void mbar_wait(uint32_t bar, uint32_t parity) {
   Barrier& b = barrier_at(block(), bar);
-  if ((b.generation & 1) == (parity & 1)) {
-    const uint32_t waited_for = b.generation;
-    wait_while_unchanged(b.generation, Wait::mbarrier, bar);
-    if (b.generation - waited_for > 1) {
-      fault(Hazard::mbarrier_misuse, "%u phases of 0x%x completed while a thread waited for one",
-            b.generation - waited_for, bar);
+  if ((b.phase.times & 1) == (parity & 1)) {
+    const uint32_t before = b.phase.times;
+    wait_for(b.phase, Wait::mbarrier, bar);
+    if (b.phase.times - before > 1) {
+      fault(Hazard::mbarrier_misuse, "%u phases of 0x%x completed while a thread waited for one", b.phase.times - before,
+            bar);
     }
   }
   ++warp().epoch;

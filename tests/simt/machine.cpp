@@ -2,6 +2,7 @@
 #include "tests/simt/machine.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 #include <utility>
 
@@ -16,27 +17,42 @@ uint64_t next_random(uint64_t& state) {
   return z ^ (z >> 31);
 }
 
-bool runnable(const Thread& t) { return !t.done && !(t.waits_on && *t.waits_on == t.wait_value); }
+// The first runnable thread from `start` on, upwards and round, or downwards from the end; -1 where there is none.
+int64_t next_runnable(uint32_t start) {
+  const std::vector<uint64_t>& words = machine().runnable;
+  size_t i = start / 64;
+  uint64_t word = words[i] & ~uint64_t{0} << start % 64;
+  for (size_t seen = 0; seen <= words.size(); ++seen) {
+    if (word) return static_cast<int64_t>(i * 64) + std::countr_zero(word);
+    i = i + 1 == words.size() ? 0 : i + 1;
+    word = words[i];
+  }
+  return -1;
+}
+int64_t last_runnable() {
+  const std::vector<uint64_t>& words = machine().runnable;
+  for (size_t i = words.size(); i-- > 0;) {
+    if (words[i]) return static_cast<int64_t>(i * 64) + 63 - std::countl_zero(words[i]);
+  }
+  return -1;
+}
+void set_runnable(uint32_t thread, bool runnable) {
+  uint64_t& word = machine().runnable[thread / 64];
+  const uint64_t bit = uint64_t{1} << thread % 64;
+  word = runnable ? word | bit : word & ~bit;
+}
 
 // A thread that can go on, or -1.
 int64_t choose_thread() {
   Machine& m = machine();
   const uint32_t count = static_cast<uint32_t>(m.threads.size());
-  uint32_t start = m.current + 1;  // in turn, unless the schedule says otherwise
-  int64_t step = 1;
   switch (m.launch->schedule) {
-    case Schedule::random:
-      if (m.random(64) == 0) start = m.random(count);
-      break;
-    case Schedule::oldest_first: start = 0; break;
-    case Schedule::newest_first: start = count - 1, step = -1; break;
+    case Schedule::oldest_first: return next_runnable(0);
+    case Schedule::newest_first: return last_runnable();
+    case Schedule::random: break;
   }
-  for (int64_t i = 0, t = start; i < count; ++i, t += step) {
-    if (t >= count) t = 0;
-    if (t < 0) t = count - 1;
-    if (runnable(m.threads[static_cast<size_t>(t)])) return t;
-  }
-  return -1;
+  // In turn, with jumps.
+  return next_runnable(m.random(64) == 0 ? m.random(count) : m.current + 1 == count ? 0 : m.current + 1);
 }
 
 size_t choose_load() {
@@ -54,7 +70,7 @@ size_t choose_load() {
   Machine& m = machine();
   const Thread* worst = nullptr;
   for (const Thread& t : m.threads) {
-    if (t.done || !t.waits_on) continue;
+    if (t.done || t.wait == Wait::nothing) continue;
     // What the others wait for tells more than the barrier at which the rest waits for them.
     const auto rank = [](Wait wait) {
       switch (wait) {
@@ -77,7 +93,7 @@ size_t choose_load() {
     case Wait::mbarrier: {
       const Barrier& b = block().mbarriers.at(worst->wait_address);
       fault(Hazard::deadlock, "the mbarrier at 0x%x waits for %u of %u arrivals and %lld bytes in phase %u",
-            worst->wait_address, b.pending, b.expected, static_cast<long long>(b.bytes), b.generation);
+            worst->wait_address, b.pending, b.expected, static_cast<long long>(b.bytes), b.phase.times);
     }
     case Wait::warp:
       fault(Hazard::divergent_collective, "%s: %u of %u lanes arrived", w.meeting.operation, w.meeting.arrived,
@@ -119,6 +135,7 @@ void thread_main() {
     check_no_copies_left();
     if (self().index % 128 == 0) check_no_wgmma_left();
     self().done = true;
+    set_runnable(m.current, false);
     --block().live;
     if (--m.live > 0) yield();
   } catch (const Fault& f) {
@@ -133,7 +150,7 @@ void prepare_cluster(uint32_t first_block) {
   const uint32_t warps = (l.threads + 31) / 32, groups = (l.threads + 127) / 128;
   m.agents = l.cluster * (warps + groups + 1);
   const View unknown{std::vector<uint32_t>(m.agents), std::vector<uint32_t>(m.agents)};
-  const Rendezvous meeting{nullptr, 0, 0, 0, unknown, unknown};
+  const Rendezvous meeting{nullptr, 0, 0, {}, unknown, unknown};
   m.cluster = meeting;
   m.loads.clear();
   m.blocks.resize(l.cluster);
@@ -144,7 +161,8 @@ void prepare_cluster(uint32_t first_block) {
     b.threads = b.live = l.threads;
     b.engine = static_cast<uint16_t>(l.cluster * (warps + groups) + rank);
     b.engine_tick = 1;
-    b.spare_registers = b.register_changes = 0;
+    b.spare_registers = 0;
+    b.registers_returned = {};
     b.shared.assign(l.shared_bytes, 0xff);
     b.words.assign((l.shared_bytes + 3) / 4, Word{});
     b.reads.clear();
@@ -174,12 +192,13 @@ void prepare_cluster(uint32_t first_block) {
   }
   m.threads.resize(size_t{l.cluster} * l.threads);
   m.stacks.reserve(m.threads.size());
+  m.runnable.assign((m.threads.size() + 63) / 64, 0);
   for (size_t i = 0; i < m.threads.size(); ++i) {
     Thread& t = m.threads[i];
     t.block = &m.blocks[i / l.threads];
     t.index = static_cast<uint32_t>(i % l.threads);
     t.done = false;
-    t.waits_on = nullptr;
+    t.wait = Wait::nothing;
     t.dependency = l.unfinished_since == 0;
     t.fences.clear();
     t.open_copies.clear();
@@ -187,6 +206,7 @@ void prepare_cluster(uint32_t first_block) {
     t.open_stores.clear();
     t.store_groups.clear();
     m.stacks.prepare(t.fiber, i, thread_main);
+    set_runnable(static_cast<uint32_t>(i), true);
   }
   m.live = static_cast<uint32_t>(m.threads.size());
   m.polls = 0;
@@ -245,7 +265,6 @@ void yield() {
     complete_load(choose_load());
   }
   Thread& from = self();
-  m.threads[static_cast<size_t>(next)].waits_on = nullptr;
   if (next == m.current) return;
   m.current = static_cast<uint32_t>(next);
   ++m.switches;
@@ -259,16 +278,21 @@ void maybe_yield() {
   yield();
 }
 
-void wait_while_unchanged(const uint32_t& value, Wait wait, uint32_t address) {
-  const uint32_t old = value;
-  while (value == old) {
-    Thread& t = self();
-    t.waits_on = &value;
-    t.wait_value = old;
-    t.wait = wait;
-    t.wait_address = address;
-    yield();
-  }
+void wait_for(Event& event, Wait wait, uint32_t address) {
+  Machine& m = machine();
+  Thread& t = self();
+  event.waiting.push_back(m.current);
+  t.wait = wait;
+  t.wait_address = address;
+  set_runnable(m.current, false);
+  yield();
+  t.wait = Wait::nothing;
+}
+
+void signal(Event& event) {
+  ++event.times;
+  for (const uint32_t thread : event.waiting) set_runnable(thread, true);
+  event.waiting.clear();
   machine().polls = 0;
 }
 
@@ -281,14 +305,13 @@ bool arrive(Rendezvous& r, uint32_t size, const char* operation, Wait wait, uint
           "%s of %u threads while others execute %s of %u", operation, size, r.operation, r.size);
   }
   if (++r.arrived == size) return true;
-  wait_while_unchanged(r.generation, wait, address);
+  wait_for(r.complete, wait, address);
   return false;
 }
 
 void let_go(Rendezvous& r) {
   r.arrived = 0;
-  ++r.generation;
-  machine().polls = 0;
+  signal(r.complete);
 }
 
 uint32_t run(const Launch& launch, const std::function<void()>& body) {

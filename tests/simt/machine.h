@@ -32,11 +32,17 @@ struct View {
 };
 void join(View& into, const View& from);
 
+// What threads wait for.
+struct Event {
+  uint32_t times = 0;             // that it has happened
+  std::vector<uint32_t> waiting;  // threads, by their index in the cluster
+};
+
 // A meeting of threads: the last to arrive lets all go on.
 struct Rendezvous {
   const char* operation = nullptr;  // of those that have arrived
   uint32_t arrived = 0, size = 0;
-  uint32_t generation = 0;
+  Event complete;
   View gathered, released;
 };
 
@@ -44,7 +50,7 @@ struct Rendezvous {
 struct Barrier {
   uint32_t expected = 0, pending = 0;
   int64_t bytes = 0;        // still to come; negative where they came before they were announced
-  uint32_t generation = 0;  // phases completed
+  Event phase;              // completed
   uint32_t initializer = 0;
   bool fenced = false;
   View gathered, released;
@@ -87,8 +93,6 @@ struct Thread {
   Block* block = nullptr;
   uint32_t index = 0;  // in its block
   bool done = false;
-  const uint32_t* waits_on = nullptr;  // runnable again when this
-  uint32_t wait_value = 0;             // is no longer that
   Wait wait = Wait::nothing;
   uint32_t wait_address = 0;    // of an mbarrier, or number of a barrier
   bool dependency = false;      // griddepcontrol.wait executed, or ordered after one that was
@@ -141,7 +145,8 @@ struct Block {
   uint32_t threads = 0, live = 0;
   uint16_t engine = 0;  // agent of the copies into this block
   uint32_t engine_tick = 1;
-  uint32_t spare_registers = 0, register_changes = 0;
+  uint32_t spare_registers = 0;
+  Event registers_returned;
   std::vector<uint8_t> shared;
   std::vector<Word> words;
   std::vector<uint32_t> reads;
@@ -168,7 +173,8 @@ struct Machine {
   std::function<void()> body;
   FiberStacks stacks;
   Fiber host;
-  std::vector<Thread> threads;  // of all blocks of the cluster
+  std::vector<Thread> threads;     // of all blocks of the cluster
+  std::vector<uint64_t> runnable;  // a bit for each
   std::vector<Block> blocks;
   std::vector<BulkLoad> loads;
   Rendezvous cluster;
@@ -204,8 +210,9 @@ inline uint32_t warp_threads() {
 void yield();
 // In a random schedule, now and then: between any two accesses, other threads may run.
 void maybe_yield();
-// Until `value` changes.
-void wait_while_unchanged(const uint32_t& value, Wait wait, uint32_t address);
+// Until the event happens.
+void wait_for(Event& event, Wait wait, uint32_t address);
+void signal(Event& event);
 // Meets `size` threads; true in the last to arrive, which then lets all go on.
 bool arrive(Rendezvous& meeting, uint32_t size, const char* operation, Wait wait, uint32_t address);
 void let_go(Rendezvous& meeting);
