@@ -65,6 +65,7 @@ struct MlpPlan {
   int planes;
   bool input_gradient;
   int multiprocessors;  // of the device
+  bool wgmma;           // its compute capability is 9.0: the kernels of sm90/, else those of sm80/
 };
 
 // Bytes of the mask that a forward writes and a backward reads. In the argument structs it goes under the CPU's type.

@@ -49,7 +49,7 @@ struct MlpOperands {
     return {x, w1, stride};
   }
   cudaError_t fill_x(const MlpPlan& plan, const Matrix& from, Planes& to, cudaStream_t stream) const {
-    to = {x, from.rows, from.columns, stride, x_planes(plan)};
+    to = {x, from.rows, from.columns, stride, from.rows * stride, x_planes(plan)};
     if (is_operand(plan, from)) {
       to.data = static_cast<const uint16_t*>(from.data);
       to.stride = from.stride;
@@ -59,17 +59,19 @@ struct MlpOperands {
   }
   cudaError_t fill_w1(const MlpPlan& plan, const float* from, Planes& to, cudaStream_t stream) const {
     const MlpUnits units(plan);
-    to = {w1, units.units, plan.input, stride, plan.planes};
+    to = {w1, units.units, plan.input, stride, units.units * stride, plan.planes};
     const Matrix matrix = {from, Dtype::f32, plan.members * plan.hidden, plan.input, plan.input};
     return split_matrix({matrix, plan.hidden, units.padded_hidden, w1, stride, plan.planes, is_half(plan)}, stream);
   }
 };
 
 // Into how many parts a sum of `steps` is split, so that `tiles` of it keep all multiprocessors busy. The least of
-// waves * steps of a wave, in which a tile alone on its multiprocessor takes step_us a step, and what the parts cost:
-// part_us each and a launch. Predictions, not measurements; what matters is that they depend on the plan alone.
-inline int choose_split(int64_t tiles, int64_t steps, int multiprocessors, double step_us, double part_us, int most) {
+// waves * steps of a wave, each step_us, and what parts cost: a launch, and 8 bytes for each of `elements`, written and
+// read through an L2 of 3 TB/s. Predictions, not measurements; what matters is that they depend on the plan alone.
+inline int choose_split(int64_t tiles, int64_t steps, int multiprocessors, double step_us,
+                        int64_t elements, int most) {
   constexpr double launch_us = 2;
+  const double part_us = 8e-6 / 3 * static_cast<double>(elements);
   int best = 1;
   double best_us = 0;
   for (int splits = 1; splits <= most && splits <= steps; splits *= 2) {

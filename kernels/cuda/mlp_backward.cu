@@ -4,7 +4,7 @@
 //   dW1 = diag(w2) G   db1 = w2 g   dw2[h] = <W1[h], G[h]> + b1[h] g[h]   db2 = sum dr      dX = diag(dr) mask (diag(w2) W1)
 //
 // 1. X, dr, and for dX also W1 and w2, to 16-bit planes (planes.h).
-// 2. The masked product over the rows of X (sm80/masked_gemm.h), which leaves dW1, g and parts of <W1, G>; a kernel of
+// 2. The masked product over the rows of X (products.h), which leaves dW1, g and parts of <W1, G>; a kernel of
 //    one thread a unit makes db1 and dw2 of them.
 // 3. Where tiles are few, the sum over rows is split: step 2 leaves parts of G and g, and a block a unit adds them in
 //    ascending order and has dW1, db1 and dw2 at once.
@@ -12,7 +12,7 @@
 //
 // Bounds (predictions): the products the tensor cores; the finishing kernels memory, 4 B a part and element of G.
 #include "kernels/cuda/mlp.h"
-#include "kernels/cuda/sm80/masked_gemm.h"
+#include "kernels/cuda/products.h"
 
 namespace rewardhead::kernels::cuda {
 namespace {
@@ -91,6 +91,11 @@ RH_KERNEL(kThreads, 4) sum_reward_gradient(RH_GRID_CONST const SumParameters p) 
 
 // ---- launchers
 
+const ProductTile& masked_tile(const MlpPlan& plan) { return plan.wgmma ? sm90::kMaskedTile : sm80::kMaskedTile; }
+int64_t dot_parts(const MlpPlan& plan) {
+  return (plan.wgmma ? sm90::kDotParts : sm80::kDotParts) * ceil_divide(plan.input, masked_tile(plan).columns);
+}
+
 struct BackwardScratch {
   MlpOperands operands;
   uint16_t* dr;       // [members][planes][rows up to 64]
@@ -98,29 +103,28 @@ struct BackwardScratch {
   uint16_t* w2;       // [members][planes][padded hidden]
   float* w2_unscale;  // [members]
   float* g;           // [splits, units]
-  float* dot_part;    // [2 tiles_n, units]
-  float* parts;       // [splits, units, 128 tiles_n], null where the sum is not split
+  float* dot_part;    // [dot_parts, units]
+  float* parts;       // [splits, units, input up to whole tiles], null where the sum is not split
   int splits;
   size_t bytes;
 
   static BackwardScratch carve(void* workspace, const MlpPlan& plan) {
-    using Tile = sm80::MaskedTile;
+    const ProductTile& tile = masked_tile(plan);
     const MlpUnits units(plan);
-    const int64_t tiles_n = ceil_divide(plan.input, Tile::kColumns);
+    const int64_t tiles_n = ceil_divide(plan.input, tile.columns);
     BackwardScratch scratch = {};
-    // A tile's step is 2,048 clocks of an A100's tensor cores for each plane of dr; parts go through its L2.
-    scratch.splits = choose_split(ceil_divide(units.units, Tile::kRows) * tiles_n,
-                                  x_planes(plan) * ceil_divide(plan.rows, Tile::kK), plan.multiprocessors,
-                                  1.45 * plan.planes, 8e-6 * static_cast<double>(units.units * plan.input) / 3, 64);
+    scratch.splits = choose_split(ceil_divide(units.units, tile.rows) * tiles_n,
+                                  x_planes(plan) * ceil_divide(plan.rows, tile.step), plan.multiprocessors,
+                                  tile.step_us * plan.planes, units.units * plan.input, 64);
     Carver carver(workspace);
     scratch.operands = MlpOperands::carve(carver, plan);
-    scratch.dr = carver.take<uint16_t>(plan.members * plan.planes * round_up(plan.rows, Tile::kK));
+    scratch.dr = carver.take<uint16_t>(plan.members * plan.planes * round_up(plan.rows, 64));
     scratch.dr_unscale = carver.take<float>(plan.members);
     scratch.w2 = carver.take<uint16_t>(plan.planes * units.units);
     scratch.w2_unscale = carver.take<float>(plan.members);
     scratch.g = carver.take<float>(scratch.splits * units.units);
-    scratch.dot_part = carver.take<float>(2 * tiles_n * units.units);
-    scratch.parts = carver.take<float>(scratch.splits > 1 ? scratch.splits * units.units * tiles_n * Tile::kColumns : 0);
+    scratch.dot_part = carver.take<float>(dot_parts(plan) * units.units);
+    scratch.parts = carver.take<float>(scratch.splits > 1 ? scratch.splits * units.units * tiles_n * tile.columns : 0);
     if (scratch.splits == 1) scratch.parts = nullptr;
     scratch.bytes = carver.bytes();
     return scratch;
@@ -132,58 +136,51 @@ bool has_aligned_pairs(const float* data, int64_t stride) {
 }
 
 // What both products share.
-sm80::MaskedGemmParameters product(const MlpPlan& plan, const BackwardArguments& a, const Planes& b) {
-  sm80::MaskedGemmParameters p = {};
-  p.b = b.data;
-  p.b_plane = b.plane_elements();
-  p.b_stride = b.stride;
-  p.b_planes = b.planes;
-  p.v_planes = plan.planes;
-  p.mask = reinterpret_cast<const uint32_t*>(a.mask);
-  p.mask_row_blocks = static_cast<int>(mask_row_blocks(a.x.rows));
-  p.columns = static_cast<int>(plan.input);
-  p.tiles_n = static_cast<int>(ceil_divide(plan.input, sm80::MaskedTile::kColumns));
-  p.splits = 1;
-  return p;
+MaskedProduct masked_product(const MlpPlan& plan, const BackwardArguments& a) {
+  MaskedProduct product = {};
+  product.half = is_half(plan);
+  product.mask = reinterpret_cast<const uint32_t*>(a.mask);
+  product.mask_row_blocks = static_cast<int>(mask_row_blocks(a.x.rows));
+  product.v_planes = plan.planes;
+  product.splits = 1;
+  product.output.columns = static_cast<int>(plan.input);
+  return product;
 }
 
-template <bool kRowsAreUnits>
-cudaError_t launch_product(const MlpPlan& plan, sm80::MaskedGemmParameters& p, cudaStream_t stream) {
-  using Tile = sm80::MaskedTile;
-  p.tiles = static_cast<int>(ceil_divide(p.rows, Tile::kRows)) * p.tiles_n;
-  const LaunchShape shape = {int64_t{p.tiles} * p.splits, Tile::kThreads, Tile::kSharedBytes};
-  if (is_half(plan)) return launch(sm80::masked_gemm<ptx::Input::f16, kRowsAreUnits>, shape, p, stream);
-  return launch(sm80::masked_gemm<ptx::Input::bf16, kRowsAreUnits>, shape, p, stream);
+cudaError_t launch_product(const MlpPlan& plan, const MaskedProduct& product, cudaStream_t stream) {
+  return plan.wgmma ? sm90::masked_product(product, plan.multiprocessors, stream)
+                    : sm80::masked_product(product, stream);
 }
 
 cudaError_t parameter_gradients(const MlpPlan& plan, const BackwardArguments& a, const BackwardScratch& scratch,
                                 cudaStream_t stream) {
   const MlpUnits units(plan);
-  Planes x;
-  if (const cudaError_t error = scratch.operands.fill_x(plan, a.x, x, stream)) return error;
-  const int64_t padded_rows = round_up(a.x.rows, sm80::MaskedTile::kK);
+  MaskedProduct product = masked_product(plan, a);
+  if (const cudaError_t error = scratch.operands.fill_x(plan, a.x, product.b, stream)) return error;
+  const int64_t padded_rows = round_up(a.x.rows, 64);
   const SplitVector dr = {a.reward_gradient, plan.members, a.x.rows,     padded_rows, scratch.dr, scratch.dr_unscale,
                           plan.planes,       is_half(plan)};
   if (const cudaError_t error = split_vector(dr, stream)) return error;
 
-  sm80::MaskedGemmParameters p = product(plan, a, x);
-  p.v = scratch.dr;
-  p.v_stride = padded_rows;
-  p.unscale = scratch.dr_unscale;
-  p.rows = static_cast<int>(units.units);
-  p.k = static_cast<int>(a.x.rows);
-  p.splits = scratch.splits;
-  p.out = a.gradient.w1;
-  p.out_stride = plan.input;
-  p.vectors = has_aligned_pairs(p.out, p.out_stride);
-  p.w1 = a.head.w1;
-  p.w2 = a.head.w2;
-  p.hidden = static_cast<int>(plan.hidden);
-  p.member_blocks = static_cast<int>(units.member_blocks);
-  p.dot_part = scratch.dot_part;
-  p.g = scratch.g;
-  p.parts = scratch.parts;
-  if (const cudaError_t error = launch_product<true>(plan, p, stream)) return error;
+  product.rows_are_units = true;
+  product.v = scratch.dr;
+  product.v_stride = padded_rows;
+  product.splits = scratch.splits;
+  MaskedOutput& output = product.output;
+  output.rows = static_cast<int>(units.units);
+  output.out = a.gradient.w1;
+  output.out_stride = plan.input;
+  output.vectors = has_aligned_pairs(a.gradient.w1, plan.input);
+  output.unscale = scratch.dr_unscale;
+  output.w1 = a.head.w1;
+  output.w2 = a.head.w2;
+  output.hidden = static_cast<int>(plan.hidden);
+  output.member_blocks = static_cast<int>(units.member_blocks);
+  output.dot_part = scratch.dot_part;
+  output.g = scratch.g;
+  output.parts = scratch.parts;
+  output.part_stride = round_up(plan.input, masked_tile(plan).columns);
+  if (const cudaError_t error = launch_product(plan, product, stream)) return error;
 
   const UnitParameters finish = {a.head.b1,
                                  a.head.w1,
@@ -200,8 +197,8 @@ cudaError_t parameter_gradients(const MlpPlan& plan, const BackwardArguments& a,
                                  plan.input,
                                  units.padded_hidden,
                                  units.units,
-                                 int64_t{p.tiles_n} * sm80::MaskedTile::kColumns,
-                                 2 * p.tiles_n,
+                                 output.part_stride,
+                                 static_cast<int>(dot_parts(plan)),
                                  scratch.splits};
   const int64_t all_units = plan.members * plan.hidden;
   const cudaError_t error =
@@ -221,21 +218,24 @@ cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, cons
                           scratch.w2_unscale, plan.planes,  is_half(plan)};
   if (const cudaError_t error = split_vector(w2, stream)) return error;
 
-  sm80::MaskedGemmParameters p = product(plan, a, w1);
-  p.v_stride = units.padded_hidden;
-  p.rows = static_cast<int>(a.x.rows);
-  p.k = static_cast<int>(units.padded_hidden);
-  p.out = a.input_gradient;
-  p.out_stride = a.input_gradient_stride;
-  p.vectors = has_aligned_pairs(p.out, p.out_stride);
+  MaskedProduct product = masked_product(plan, a);
+  product.v_stride = units.padded_hidden;
+  MaskedOutput& output = product.output;
+  output.rows = static_cast<int>(a.x.rows);
+  output.out = a.input_gradient;
+  output.out_stride = a.input_gradient_stride;
+  output.vectors = has_aligned_pairs(a.input_gradient, a.input_gradient_stride);
   for (int64_t member = 0; member < plan.members; ++member) {
-    p.b = w1.data + member * units.padded_hidden * w1.stride;
-    p.v = scratch.w2 + member * plan.planes * units.padded_hidden;
-    p.unscale = scratch.w2_unscale + member;
-    p.row_scale = a.reward_gradient + member * a.x.rows;
-    p.first_block = static_cast<int>(member * units.member_blocks);
-    p.add = member > 0;
-    if (const cudaError_t error = launch_product<false>(plan, p, stream)) return error;
+    // The member's rows of each plane; planes stay as far apart as they are.
+    product.b = w1;
+    product.b.data += member * units.padded_hidden * w1.stride;
+    product.b.rows = units.padded_hidden;
+    product.v = scratch.w2 + member * plan.planes * units.padded_hidden;
+    product.first_block = static_cast<int>(member * units.member_blocks);
+    output.unscale = scratch.w2_unscale + member;
+    output.row_scale = a.reward_gradient + member * a.x.rows;
+    output.add = member > 0;
+    if (const cudaError_t error = launch_product(plan, product, stream)) return error;
   }
   return cudaSuccess;
 }

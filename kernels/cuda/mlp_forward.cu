@@ -13,7 +13,7 @@
 // Bounds (predictions): step 2 the tensor cores; the others memory: 6 to 10 B an element of W1, 8 B a part and element
 // of z, 4 B a row and 64 units.
 #include "kernels/cuda/mlp.h"
-#include "kernels/cuda/sm80/forward.h"
+#include "kernels/cuda/products.h"
 
 namespace rewardhead::kernels::cuda {
 namespace {
@@ -78,14 +78,13 @@ struct ForwardScratch {
   size_t bytes;
 
   static ForwardScratch carve(void* workspace, const MlpPlan& plan) {
-    using Tile = sm80::ForwardTile;
+    const ProductTile& tile = plan.wgmma ? sm90::kForwardTile : sm80::kForwardTile;
     const MlpUnits units(plan);
     ForwardScratch scratch = {};
-    // A tile's step is 512 clocks of an A100's tensor cores at 1.4 GHz; parts are written and read through its L2.
-    scratch.splits = choose_split(
-        ceil_divide(plan.rows, Tile::kRows) * ceil_divide(units.units, Tile::kUnits),
-        passes_of(x_planes(plan), plan.planes).count * ceil_divide(plan.input, Tile::kColumns), plan.multiprocessors,
-        0.36, 8e-6 * static_cast<double>(plan.rows * units.units) / 3, 8);
+    scratch.splits =
+        choose_split(ceil_divide(plan.rows, tile.rows) * ceil_divide(units.units, tile.columns),
+                     passes_of(x_planes(plan), plan.planes).count * ceil_divide(plan.input, tile.step),
+                     plan.multiprocessors, tile.step_us, plan.rows * units.units, 8);
     Carver carver(workspace);
     scratch.operands = MlpOperands::carve(carver, plan);
     scratch.r_part = carver.take<float>(units.blocks * plan.rows);
@@ -105,40 +104,27 @@ size_t mlp_mask_bytes(const MlpPlan& plan) {
 size_t mlp_forward_workspace(const MlpPlan& plan) { return ForwardScratch::carve(nullptr, plan).bytes; }
 
 cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& a, void* workspace, cudaStream_t stream) {
-  using Tile = sm80::ForwardTile;
   const ForwardScratch scratch = ForwardScratch::carve(workspace, plan);
   const MlpUnits units(plan);
   const int rows = static_cast<int>(a.x.rows);
-  Planes x, w1;
-  if (const cudaError_t error = scratch.operands.fill_x(plan, a.x, x, stream)) return error;
-  if (const cudaError_t error = scratch.operands.fill_w1(plan, a.head.w1, w1, stream)) return error;
-
-  const HeadOutput output = {a.head.b1,
-                             a.head.w2,
-                             scratch.r_part,
-                             reinterpret_cast<uint32_t*>(a.mask),
-                             rows,
-                             static_cast<int>(plan.hidden),
-                             static_cast<int>(units.member_blocks),
-                             static_cast<int>(units.blocks),
-                             static_cast<int>(mask_row_blocks(a.x.rows))};
-  sm80::ForwardParameters p = {x.data,
-                               w1.data,
-                               x.plane_elements(),
-                               w1.plane_elements(),
-                               x.stride,
-                               w1.stride,
-                               passes_of(x.planes, w1.planes),
-                               static_cast<int>(plan.input),
-                               static_cast<int>(ceil_divide(units.units, Tile::kUnits)),
-                               0,
-                               scratch.splits,
-                               scratch.z,
-                               output};
-  p.tiles = static_cast<int>(ceil_divide(rows, Tile::kRows)) * p.tiles_n;
-  const LaunchShape shape = {int64_t{p.tiles} * p.splits, Tile::kThreads, Tile::kSharedBytes};
-  const cudaError_t error = is_half(plan) ? launch(sm80::forward<ptx::Input::f16>, shape, p, stream)
-                                          : launch(sm80::forward<ptx::Input::bf16>, shape, p, stream);
+  ForwardProduct product = {};
+  if (const cudaError_t error = scratch.operands.fill_x(plan, a.x, product.x, stream)) return error;
+  if (const cudaError_t error = scratch.operands.fill_w1(plan, a.head.w1, product.w1, stream)) return error;
+  product.half = is_half(plan);
+  product.splits = scratch.splits;
+  product.z = scratch.z;
+  HeadOutput& output = product.output;
+  output.b1 = a.head.b1;
+  output.w2 = a.head.w2;
+  output.r_part = scratch.r_part;
+  output.mask = reinterpret_cast<uint32_t*>(a.mask);
+  output.rows = rows;
+  output.hidden = static_cast<int>(plan.hidden);
+  output.member_blocks = static_cast<int>(units.member_blocks);
+  output.unit_blocks = static_cast<int>(units.blocks);
+  output.mask_row_blocks = static_cast<int>(mask_row_blocks(a.x.rows));
+  const cudaError_t error = plan.wgmma ? sm90::forward_product(product, plan.multiprocessors, stream)
+                                       : sm80::forward_product(product, stream);
   if (error) return error;
   if (scratch.z) {
     const FinishParameters finish = {scratch.z, scratch.splits, output};

@@ -18,12 +18,12 @@ namespace rewardhead::kernels::cuda {
 inline constexpr int kMaxPlanes = 3;
 inline constexpr int kMaxPasses = 6;
 
-// [planes][rows][stride] 16-bit elements, rows aligned to 16 bytes; what lies between `columns` and stride is never read.
+// Planes [rows][stride] of 16-bit elements, rows aligned to 16 bytes; what lies between `columns` and stride is never read.
 struct Planes {
   const uint16_t* data;
   int64_t rows, columns, stride;
+  int64_t plane;  // elements from one plane to the next
   int planes;
-  int64_t plane_elements() const { return rows * stride; }
 };
 
 // Which planes a pass multiplies.

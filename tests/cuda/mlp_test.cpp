@@ -18,11 +18,13 @@ struct MlpCase {
   int planes = 2;
   int multiprocessors = 1;  // 1: no sum is split
   int64_t spare_rows = 0;   // that the plan has room for
+  bool wgmma = false;
 };
 
 MlpPlan plan_of(const MlpCase& c) {
   const Sizes& s = c.sizes;
-  return {s.rows + c.spare_rows, s.input, s.hidden, c.members, s.dtype, c.planes, true, c.multiprocessors};
+  return {s.rows + c.spare_rows, s.input, s.hidden, c.members, s.dtype, c.planes, true, c.multiprocessors,
+          c.wgmma};
 }
 
 // Members over the X of the first.
@@ -88,7 +90,7 @@ MlpResults run(const MlpCase& c, const Ensemble& ensemble, int64_t offset) {
 
 std::ostream& operator<<(std::ostream& out, const MlpCase& c) {
   return out << c.sizes << " members " << c.members << " planes " << c.planes << " multiprocessors "
-             << c.multiprocessors;
+             << c.multiprocessors << (c.wgmma ? " wgmma" : "");
 }
 
 void expect_exact(const MlpCase& c, Random& random) {
@@ -120,8 +122,10 @@ TEST_P(DeviceTest, MlpExact) {
         ++turn;
         if (rows * input * hidden > 4000000 && turn % 4) continue;
         const Sizes sizes = {rows, input, hidden, kDtypes[turn % 3], turn % 2 ? (8 - input % 8) % 8 : turn % 5, turn % 3};
-        expect_exact({sizes, 1, 1 + turn % 3, turn % 2 ? 132 : 1, turn % 7}, random);
-        if (HasFatalFailure()) return;
+        for (const bool wgmma : {false, true}) {
+          expect_exact({sizes, 1, 1 + turn % 3, turn % 2 ? 132 : 1, turn % 7, wgmma}, random);
+          if (HasFatalFailure()) return;
+        }
       }
     }
   }
@@ -130,7 +134,9 @@ TEST_P(DeviceTest, MlpExact) {
 TEST_P(DeviceTest, MlpExactEnsemble) {
   Random random(52);
   for (const MlpCase& c : {MlpCase{{40, 20, 8}, 5, 1, 1}, MlpCase{{130, 72, 70, Dtype::bf16, 8, 1}, 3, 2, 132},
-                           MlpCase{{17, 40, 64, Dtype::f16}, 4, 1, 1}}) {
+                           MlpCase{{17, 40, 64, Dtype::f16}, 4, 1, 1},
+                           MlpCase{{40, 20, 8}, 5, 2, 1, 0, true},
+                           MlpCase{{130, 72, 70, Dtype::bf16, 8, 1}, 3, 1, 132, 9, true}}) {
     expect_exact(c, random);
     if (HasFatalFailure()) return;
   }
@@ -195,6 +201,8 @@ TEST_P(DeviceTest, MlpWithinTheErrorBound) {
       expect_accurate({{150, 197, 130, dtype}, 1, planes, 1}, random);
       expect_accurate({{70, 328, 72, dtype, 8}, 1, planes, 132}, random);
       expect_accurate({{33, 60, 20, dtype}, 3, planes, 1}, random);
+      expect_accurate({{150, 197, 130, dtype}, 1, planes, 1, 0, true}, random);
+      expect_accurate({{70, 328, 72, dtype, 8}, 2, planes, 132, 0, true}, random);
       if (HasFatalFailure()) return;
     }
   }
@@ -204,7 +212,7 @@ TEST_P(DeviceTest, MlpWithinTheErrorBound) {
 TEST_P(DeviceTest, MlpKeepsNanInItsRow) {
   Random random(54);
   for (const Dtype dtype : kDtypes) {
-    const MlpCase c = {{140, 60, 70, dtype}, 1, 2, 1};
+    const MlpCase c = {{140, 60, 70, dtype}, 1, 2, 1, 0, dtype == Dtype::f32};
     Ensemble ensemble(c, random, integer_problem);
     ensemble.problems[0]->set_x(20, 33, std::numeric_limits<float>::quiet_NaN());
     const MlpResults results = run(c, ensemble, 0);

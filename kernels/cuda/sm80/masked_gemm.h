@@ -17,8 +17,7 @@
 // Bound (prediction): the tensor cores; 18 KB from L2 for each 2,048 clocks of them on an A100, 9 B a clock.
 #pragma once
 
-#include "kernels/cuda/mask.h"
-#include "kernels/cuda/scalar.h"
+#include "kernels/cuda/masked_epilogue.h"
 
 namespace rewardhead::kernels::cuda::sm80 {
 
@@ -28,26 +27,13 @@ struct MaskedGemmParameters {
   int b_planes, v_planes;
   const uint32_t* mask;  // mask.h
   int mask_row_blocks;
-  const uint16_t* v;     // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
-  int64_t v_stride;      // k up to a multiple of 64
-  const float* unscale;  // of v: [members], of dX [1]
-  int rows, columns, k;  // rows of dW1: units of all members, a multiple of 64
-  int tiles_n, tiles;    // of one split
+  int first_block;    // dX: unit block of the mask where k begins
+  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
+  int64_t v_stride;   // k up to a multiple of 64
+  int k;
+  int tiles_n, tiles;  // of one split
   int splits;
-  float* out;  // dW1: [members, hidden, columns]; dX: [rows, out_stride]
-  int64_t out_stride;
-  bool vectors;  // rows of `out` are aligned to 8 bytes
-  // Of dX.
-  const float* row_scale;  // dr
-  int first_block;         // unit block of the mask where k begins
-  bool add;                // to what `out` holds
-  // Of dW1.
-  const float* w1;
-  const float* w2;
-  int hidden, member_blocks;
-  float* dot_part;  // [2 tiles_n, rows]
-  float* g;         // [splits, rows]
-  float* parts;     // [splits, rows, 128 tiles_n] where the sum is split, and then nothing else but g is written
+  MaskedOutput output;
 };
 
 struct MaskedTile {
@@ -61,12 +47,6 @@ struct MaskedTile {
 
 // Rows of 256 bytes: the 16 bytes c of row r lie at c ^ (r % 8), so that eight rows of one column hit all banks.
 RH_DEVICE uint32_t swizzle256(uint32_t row, uint32_t chunk) { return row * 256 + ((chunk ^ (row & 7)) << 4); }
-
-// Rounds as deep as planes go: with plane j of B go as many planes of v.
-RH_DEVICE int v_planes_with(const MaskedGemmParameters& p, int b_plane) {
-  const int most = (p.b_planes > p.v_planes ? p.b_planes : p.v_planes) - b_plane;
-  return p.v_planes < most ? p.v_planes : most;
-}
 
 template <ptx::Input kInput, bool kRowsAreUnits>
 RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmParameters p) {
@@ -87,7 +67,7 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
   // B: the 16 bytes thread % 16 of rows thread / 16 + 16 i. Bits: 16 blocks of 128 bytes by 128 threads. v: the others.
   const uint32_t copy_to = shared + swizzle256(thread / 16, thread % 16);
   const int copy_column = column0 + static_cast<int>(thread % 16) * 8;
-  const int columns_left = p.columns - copy_column;
+  const int columns_left = p.output.columns - copy_column;
   const uint32_t copy_bytes = columns_left >= 8 ? 16 : columns_left > 0 ? 2 * columns_left : 0;
   const auto copy_stage = [&](int step) {
     const uint32_t stage = static_cast<uint32_t>((step - begin) % T::kStages * T::kStageBytes);
@@ -108,8 +88,8 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
       const int piece = static_cast<int>(thread) - 128, v_block = piece / 8 % (kRowsAreUnits ? T::kUnitBlocks : 1);
       const int v_plane = piece / 8 / (kRowsAreUnits ? T::kUnitBlocks : 1);
       const int unit_block = row0 / 64 + v_block;
-      const bool exists = kRowsAreUnits && unit_block * 64 < p.rows;
-      const int member = exists ? unit_block / p.member_blocks : 0;
+      const bool exists = kRowsAreUnits && unit_block * 64 < p.output.rows;
+      const int member = exists ? unit_block / p.output.member_blocks : 0;
       if (v_plane < p.v_planes) {
         ptx::cp_async16(v + v_plane * T::kVBytes + v_block * 128 + thread % 8 * 16,
                         p.v + (int64_t{member} * p.v_planes + v_plane) * p.v_stride + k0 + thread % 8 * 8, 16);
@@ -151,7 +131,7 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
         w0 = ptx::lds32(word) >> (g % 2);
         w1 = ptx::lds32(word + 16) >> (g % 2);
       }
-      for (int v_plane = v_planes_with(p, b_plane) - 1; v_plane >= 0; --v_plane) {
+      for (int v_plane = v_planes_with(p.b_planes, p.v_planes, b_plane) - 1; v_plane >= 0; --v_plane) {
         const uint32_t v_low = ptx::lds32(v + v_plane * T::kVBytes + k * 32);
         const uint32_t v_high = ptx::lds32(v + v_plane * T::kVBytes + k * 32 + 16);
         RH_UNROLL for (int i = 0; i < 4; ++i) {
@@ -170,53 +150,16 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
     }
   }
 
-  // Rows of a warp are of one member. `unit`: among all members' hidden units, without the padding between them.
-  const int unit_block = (row0 + static_cast<int>(warp_row)) / 64;
-  const int member = kRowsAreUnits ? unit_block / p.member_blocks : 0;
-  const int first_unit = kRowsAreUnits ? unit_block % p.member_blocks * 64 : 0;
   RH_UNROLL for (int i = 0; i < 4; ++i) {
     RH_UNROLL for (int half = 0; half < 2; ++half) {
-      const int in_block = 16 * i + 8 * half + static_cast<int>(g), row = unit_block * 64 + in_block;
-      if constexpr (kRowsAreUnits) {
-        if (p.parts && row < p.rows) {
-          float* const to = p.parts + (int64_t{split} * p.rows + row) * (T::kColumns * p.tiles_n) + column0 + warp_column;
-          RH_UNROLL for (int j = 0; j < 8; ++j) {
-            ptx::stg64f(to + 8 * j + 2 * q, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
-          }
-        }
-        if (sums_v && q == 0 && row < p.rows) p.g[int64_t{split} * p.rows + row] = ones[i][2 * half];
-        if (p.parts) continue;
-      }
-      const int unit = member * p.hidden + first_unit + in_block;
-      const bool live = row < p.rows && (!kRowsAreUnits || first_unit + in_block < p.hidden);
-      const float unscale = live ? p.unscale[member] : 0.0f;
-      const float scale = live ? (kRowsAreUnits ? p.w2[unit] : p.row_scale[row]) * unscale : 0.0f;
-      const int64_t out_row = kRowsAreUnits ? unit : row;
-      float dot = 0;
+      const int row = row0 + static_cast<int>(warp_row + 8 * half + g) + 16 * i;
+      float x[8], y[8];
       RH_UNROLL for (int j = 0; j < 8; ++j) {
-        const int column = column0 + static_cast<int>(warp_column) + 8 * j + 2 * static_cast<int>(q);
-        if (!live || column >= p.columns) continue;
-        const float x = sum[i][j][2 * half], y = sum[i][j][2 * half + 1];
-        const bool second = column + 1 < p.columns;
-        if constexpr (kRowsAreUnits) {
-          const float* const w1 = p.w1 + out_row * p.columns + column;
-          dot = fmaf(x, w1[0], dot);
-          if (second) dot = fmaf(y, w1[1], dot);
-        }
-        float* const to = p.out + out_row * p.out_stride + column;
-        const bool adds = !kRowsAreUnits && p.add;
-        if (p.vectors && second && !adds) {
-          ptx::stg64f(to, scale * x, scale * y);
-        } else {
-          to[0] = adds ? fmaf(scale, x, to[0]) : scale * x;
-          if (second) to[1] = adds ? fmaf(scale, y, to[1]) : scale * y;
-        }
+        x[j] = sum[i][j][2 * half];
+        y[j] = sum[i][j][2 * half + 1];
       }
-      if constexpr (kRowsAreUnits) {
-        dot += ptx::shfl_xor(dot, 1);
-        dot += ptx::shfl_xor(dot, 2);
-        if (q == 0 && row < p.rows) p.dot_part[int64_t{tile_n * 2 + static_cast<int>(warp % 2)} * p.rows + row] = dot;
-      }
+      finish_row<kRowsAreUnits>(p.output, split, row, column0 + static_cast<int>(warp_column + 2 * q),
+                                tile_n * 2 + static_cast<int>(warp % 2), sums_v, ones[i][2 * half], x, y);
     }
   }
 }
