@@ -14,13 +14,13 @@
 namespace simt {
 
 // A tensor map, in the 128 bytes that its user sees.
-struct alignas(64) TensorMap {
+struct alignas(128) TensorMap {
   uint64_t magic;
   uint64_t base, inner, outer, stride_bytes;  // of a matrix of 2-byte elements
   uint32_t box_inner, box_outer;
   uint64_t reserved[10];
 };
-static_assert(sizeof(TensorMap) == sizeof(CUtensorMap));
+static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) == alignof(CUtensorMap));
 inline constexpr uint64_t kTensorMapMagic = 0x746d61702d737774;
 
 // Which of several runnable threads goes on, which of several copies under way lands, and in what order blocks run.

@@ -72,17 +72,17 @@ size_t choose_load() {
   for (const Thread& t : m.threads) {
     if (t.done || t.wait == Wait::nothing) continue;
     // What the others wait for tells more than the barrier at which the rest waits for them.
-    const auto rank = [](Wait wait) {
-      switch (wait) {
-        case Wait::registers: return 5;
-        case Wait::mbarrier: return 4;
+    const auto rank = [](const Thread& waiting) {
+      switch (waiting.wait) {
+        case Wait::registers: return 6;
+        case Wait::mbarrier: return waiting.block->mbarriers.at(waiting.wait_address).bytes != 0 ? 5 : 4;
         case Wait::warp: return 3;
         case Wait::warpgroup: return 2;
         case Wait::barrier: return 1;
         default: return 0;
       }
     };
-    if (!worst || rank(t.wait) > rank(worst->wait)) worst = &t;
+    if (!worst || rank(t) > rank(*worst)) worst = &t;
   }
   m.current = static_cast<uint32_t>(worst - m.threads.data());
   Warp& w = warp();

@@ -48,8 +48,8 @@ class AlignedBytes {
   const void* data() const { return memory_.data(); }
 
  private:
-  struct alignas(64) Line {
-    char bytes[64];
+  struct alignas(TensorMap) Line {
+    char bytes[sizeof(TensorMap)];
   };
   std::vector<Line> memory_;
 };

@@ -12,7 +12,7 @@ typedef uint64_t cuuint64_t;
 typedef enum cudaError_enum { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1 } CUresult;
 
 typedef struct CUtensorMap_st {
-  alignas(64) cuuint64_t opaque[16];
+  alignas(128) cuuint64_t opaque[16];
 } CUtensorMap;
 
 typedef enum CUtensorMapDataType_enum {
