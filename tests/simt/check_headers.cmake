@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+cmake_minimum_required(VERSION 3.25)
 # OURS and THEIRS: programs made of header_values.cpp.
 foreach(side OURS THEIRS)
   execute_process(COMMAND ${${side}} OUTPUT_VARIABLE ${side}_values COMMAND_ERROR_IS_FATAL ANY)
