@@ -26,13 +26,13 @@ SKIPPED = 77
 
 def compile_one(nvcc, root, source, architecture, scratch):
     """[(kernel, registers, shared, barriers)], or what went wrong."""
-    cubin = scratch / f"{source.stem}_{architecture}.cubin"
+    cubin = scratch / f"{source.parent.name}_{source.stem}_{architecture}.cubin"
     command = [nvcc, *FLAGS, f"-I{root}", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}", "-cubin",
                "-o", str(cubin), str(source)]
     run = subprocess.run(command, capture_output=True, text=True)
     cubin.unlink(missing_ok=True)
     text = subprocess.run(["c++filt"], input=run.stdout + run.stderr, capture_output=True, text=True, check=True).stdout
-    where = f"{source.name} for sm_{architecture}"
+    where = f"{source} for sm_{architecture}"
     if run.returncode:
         return [], f"{where} does not compile:\n{text}"
     if re.search(r"\bC75\d\d\b|serializ", text):
@@ -71,14 +71,14 @@ def main():
     version = re.search(r"V([\d.]+)", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     root = arguments.source.parent.parent
-    jobs = [(source, architecture) for source in sorted(arguments.source.glob("*.cu")) for architecture in ARCHITECTURES]
+    jobs = [(source, architecture) for source in sorted([*arguments.source.glob("*.cu"), *arguments.source.glob("sm80/*.cu")]) for architecture in ARCHITECTURES]
     jobs += [(source, a) for source in sorted(arguments.source.glob("sm90/*.cu")) for a in WGMMA_ARCHITECTURES]
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, root, *job, arguments.scratch), jobs))
     errors = [error for _, error in results if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
     for (source, architecture), (rows, _) in zip(jobs, results):
-        table += sorted(f"sm_{architecture:4} {source.name:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
+        table += sorted(f"sm_{architecture:4} {source.relative_to(arguments.source)!s:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
                         for kernel, registers, shared, barriers in rows)
     print(f"{len(table) - 1} kernels compiled, {len(jobs)} files and architectures")
     if errors:
