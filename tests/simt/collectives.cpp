@@ -4,8 +4,8 @@
 // of grids.
 #include <cstring>
 
-#include "tests/simt/machine.h"
 #include "kernels/cuda/ptx.h"
+#include "tests/simt/machine.h"
 
 namespace simt {
 namespace {
@@ -90,7 +90,9 @@ uint32_t uniform(uint32_t x) {
   if (shuffle("uniform", x, 0) != x) fault(Hazard::divergent_collective, "a value said to be uniform differs");
   return x;
 }
-uint32_t shfl_xor(uint32_t v, int lane_mask) { return shuffle("shfl.bfly", v, lane() ^ static_cast<uint32_t>(lane_mask)); }
+uint32_t shfl_xor(uint32_t v, int lane_mask) {
+  return shuffle("shfl.bfly", v, lane() ^ static_cast<uint32_t>(lane_mask));
+}
 uint32_t shfl(uint32_t v, int from) { return shuffle("shfl.idx", v, static_cast<uint32_t>(from) & 31); }
 float shfl_xor(float v, int lane_mask) {
   check_value(v);

@@ -26,7 +26,8 @@ void complete_phase_if_done(Barrier& b) {
 
 void arrive_at(Barrier& b, uint32_t address, bool remote) {
   if (remote && !b.fenced) {
-    fault(Hazard::mbarrier_misuse, "arrival from another block on 0x%x, without a fence after its initialisation", address);
+    fault(Hazard::mbarrier_misuse, "arrival from another block on 0x%x, without a fence after its initialisation",
+          address);
   }
   if (b.pending == 0) fault(Hazard::mbarrier_misuse, "more than %u arrivals in a phase of 0x%x", b.expected, address);
   release(b.gathered);
@@ -217,8 +218,8 @@ bool mbar_try_wait(uint32_t bar, uint32_t parity) {
   Barrier& b = barrier_at(block(), bar);
   if ((b.phase.times & 1) == (parity & 1)) {
     if (++m.polls > 64 * m.threads.size() && m.loads.empty()) {
-      fault(Hazard::deadlock, "every thread polls; the mbarrier at 0x%x waits for %u of %u arrivals and %lld bytes", bar,
-            b.pending, b.expected, static_cast<long long>(b.bytes));
+      fault(Hazard::deadlock, "every thread polls; the mbarrier at 0x%x waits for %u of %u arrivals and %lld bytes",
+            bar, b.pending, b.expected, static_cast<long long>(b.bytes));
     }
     if (m.polls % m.threads.size() == 0 && !m.loads.empty()) complete_load(0);
     yield();
@@ -234,8 +235,8 @@ void mbar_wait(uint32_t bar, uint32_t parity) {
     const uint32_t before = b.phase.times;
     wait_for(b.phase, Wait::mbarrier, bar);
     if (b.phase.times - before > 1) {
-      fault(Hazard::mbarrier_misuse, "%u phases of 0x%x completed while a thread waited for one", b.phase.times - before,
-            bar);
+      fault(Hazard::mbarrier_misuse, "%u phases of 0x%x completed while a thread waited for one",
+            b.phase.times - before, bar);
     }
   }
   ++warp().epoch;

@@ -54,7 +54,8 @@ RH_KERNEL(64, 1) slot_reused(RH_GRID_CONST const Arguments a) {
   }
 }
 TEST_F(Hazards, CopyIntoMemoryStillRead) {
-  expect({Hazard::copy_race, Hazard::shared_race, Hazard::missing_copy_wait}, slot_reused<true>, slot_reused<false>, one_block(64));
+  expect({Hazard::copy_race, Hazard::shared_race, Hazard::missing_copy_wait}, slot_reused<true>, slot_reused<false>,
+         one_block(64));
 }
 
 template <bool kWrong>

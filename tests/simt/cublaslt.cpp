@@ -84,7 +84,8 @@ bool consistent(const Operation& o, const Layout& a, const Layout& b, const Layo
   const bool ta = o.transpose_a == CUBLAS_OP_T, tb = o.transpose_b == CUBLAS_OP_T;
   const uint64_t m = ta ? a.columns : a.rows, k = ta ? a.rows : a.columns;
   const uint64_t n = tb ? b.rows : b.columns, other_k = tb ? b.columns : b.rows;
-  if (k != other_k || m != d.rows || n != d.columns || c.rows != m || c.columns != n || m == 0 || n == 0 || k == 0) return false;
+  if (k != other_k || m != d.rows || n != d.columns || c.rows != m || c.columns != n || m == 0 || n == 0 || k == 0)
+    return false;
   for (const Layout* l : {&a, &b, &c, &d}) {
     if (!known_type(l->type) || l->ld < static_cast<int64_t>(l->rows) || l->batches != d.batches) return false;
   }
@@ -100,8 +101,10 @@ bool supported_epilogue(const Operation& o, const Layout& d) {
     case CUBLASLT_EPILOGUE_RELU_AUX:
     case CUBLASLT_EPILOGUE_RELU_AUX_BIAS:
     case CUBLASLT_EPILOGUE_DRELU:
-    case CUBLASLT_EPILOGUE_DRELU_BGRAD: break;
-    default: return false;
+    case CUBLASLT_EPILOGUE_DRELU_BGRAD:
+      break;
+    default:
+      return false;
   }
   if ((o.epilogue & (kBias | kBiasGradient)) && !o.bias) return false;
   if (!(o.epilogue & kMask)) return true;
@@ -158,7 +161,8 @@ struct Product {
         const uint8_t in_byte = static_cast<uint8_t>(1 << bit % 8);
         if (epilogue & kRelu) {
           const bool passes = !(value <= 0);
-          if (epilogue & kMask) mask[bit / 8] = static_cast<uint8_t>(passes ? mask[bit / 8] | in_byte : mask[bit / 8] & ~in_byte);
+          if (epilogue & kMask)
+            mask[bit / 8] = static_cast<uint8_t>(passes ? mask[bit / 8] | in_byte : mask[bit / 8] & ~in_byte);
           if (!passes) value = 0;
         }
         if ((epilogue & kReluGradient) && !(mask[bit / 8] & in_byte)) value = 0;
@@ -225,17 +229,28 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMa
                                               const void* value, size_t bytes) {
   if (!o) return CUBLAS_STATUS_INVALID_VALUE;
   switch (attribute) {
-    case CUBLASLT_MATMUL_DESC_POINTER_MODE: return only<int32_t>(CUBLASLT_POINTER_MODE_HOST, value, bytes);
-    case CUBLASLT_MATMUL_DESC_TRANSA: return set(o->transpose_a, value, bytes);
-    case CUBLASLT_MATMUL_DESC_TRANSB: return set(o->transpose_b, value, bytes);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(o->epilogue, value, bytes);
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(o->bias, value, bytes);
-    case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE: return set(o->bias_batch_stride, value, bytes);
-    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return set(o->bias_type, value, bytes);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return set(o->mask, value, bytes);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return set(o->mask_ld, value, bytes);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE: return set(o->mask_batch_stride, value, bytes);
-    default: return CUBLAS_STATUS_NOT_SUPPORTED;
+    case CUBLASLT_MATMUL_DESC_POINTER_MODE:
+      return only<int32_t>(CUBLASLT_POINTER_MODE_HOST, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return set(o->transpose_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return set(o->transpose_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return set(o->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return set(o->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE:
+      return set(o->bias_batch_stride, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return set(o->bias_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      return set(o->mask, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      return set(o->mask_ld, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE:
+      return set(o->mask_batch_stride, value, bytes);
+    default:
+      return CUBLAS_STATUS_NOT_SUPPORTED;
   }
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) { return destroy(operation); }
@@ -250,14 +265,22 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
                                                 const void* value, size_t bytes) {
   if (!l) return CUBLAS_STATUS_INVALID_VALUE;
   switch (attribute) {
-    case CUBLASLT_MATRIX_LAYOUT_TYPE: return set(l->type, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_ORDER: return only<int32_t>(CUBLASLT_ORDER_COL, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_ROWS: return set(l->rows, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_COLS: return set(l->columns, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_LD: return set(l->ld, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT: return set(l->batches, value, bytes);
-    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET: return set(l->batch_stride, value, bytes);
-    default: return CUBLAS_STATUS_NOT_SUPPORTED;
+    case CUBLASLT_MATRIX_LAYOUT_TYPE:
+      return set(l->type, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_ORDER:
+      return only<int32_t>(CUBLASLT_ORDER_COL, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_ROWS:
+      return set(l->rows, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_COLS:
+      return set(l->columns, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_LD:
+      return set(l->ld, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+      return set(l->batches, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+      return set(l->batch_stride, value, bytes);
+    default:
+      return CUBLAS_STATUS_NOT_SUPPORTED;
   }
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { return destroy(layout); }

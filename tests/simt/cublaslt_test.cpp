@@ -90,8 +90,9 @@ TEST_F(CublasLt, ForwardAndBackwardOfALayer) {
   EXPECT_EQ(set<void*>(CUBLASLT_MATMUL_DESC_BIAS_POINTER, db), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(set<void*>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(set<int64_t>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, kMaskLd), CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(cublasLtMatmul(handle_, operation_, &one, dw, lw, dx, lx, &zero, z, lz, z, lz, nullptr, nullptr, 0, stream_),
-            CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(
+      cublasLtMatmul(handle_, operation_, &one, dw, lw, dx, lx, &zero, z, lz, z, lz, nullptr, nullptr, 0, stream_),
+      CUBLAS_STATUS_SUCCESS);
   ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
   const std::vector<float> found = to_host(z, kN * kM);
   const std::vector<uint8_t> bits = to_host(mask, kN * kMaskLd / 8);
@@ -108,8 +109,9 @@ TEST_F(CublasLt, ForwardAndBackwardOfALayer) {
 
   // The gradient through it: G = (W^T X) where the bit is set, and its row sums in place of the bias.
   EXPECT_EQ(set<uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DRELU_BGRAD), CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(cublasLtMatmul(handle_, operation_, &one, dw, lw, dx, lx, &zero, z, lz, z, lz, nullptr, nullptr, 0, stream_),
-            CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(
+      cublasLtMatmul(handle_, operation_, &one, dw, lw, dx, lx, &zero, z, lz, z, lz, nullptr, nullptr, 0, stream_),
+      CUBLAS_STATUS_SUCCESS);
   ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
   const std::vector<float> gradient = to_host(z, kN * kM), sums = to_host(db, kM);
   for (int m = 0; m < kM; ++m) {
@@ -140,16 +142,19 @@ TEST_F(CublasLt, HalvesInBatchesWithAlphaBetaAndAWorkspace) {
     const cublasLtMatrixLayout_t la = layout(type, kM, kK, kLd), lb = layout(type, kN, kK, kLd);
     const cublasLtMatrixLayout_t lc = layout(CUDA_R_32F, kM, kN, kM);
     const int32_t batches = 2;
-    for (const auto& [l, stride] : {std::pair{la, int64_t{kK * kLd}}, {lb, int64_t{kK * kLd}}, {lc, int64_t{kN * kM}}}) {
+    for (const auto& [l, stride] :
+         {std::pair{la, int64_t{kK * kLd}}, {lb, int64_t{kK * kLd}}, {lc, int64_t{kN * kM}}}) {
       EXPECT_EQ(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batches, sizeof batches),
                 CUBLAS_STATUS_SUCCESS);
-      EXPECT_EQ(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
-                CUBLAS_STATUS_SUCCESS);
+      EXPECT_EQ(
+          cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
+          CUBLAS_STATUS_SUCCESS);
     }
     EXPECT_EQ(set<int32_t>(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T), CUBLAS_STATUS_SUCCESS);
     const uint64_t most = 1 << 20;
-    EXPECT_EQ(cublasLtMatmulPreferenceSetAttribute(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most),
-              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(
+        cublasLtMatmulPreferenceSetAttribute(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most),
+        CUBLAS_STATUS_SUCCESS);
     cublasLtMatmulHeuristicResult_t choice;
     int count = 0;
     ASSERT_EQ(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, la, lb, lc, lc, preference_, 1, &choice, &count),
@@ -170,7 +175,8 @@ TEST_F(CublasLt, HalvesInBatchesWithAlphaBetaAndAWorkspace) {
         for (int m = 0; m < kM; ++m) {
           float sum = 0;
           for (int k = 0; k < kK; ++k) {
-            sum += a[static_cast<size_t>((batch * kK + k) * kLd + m)] * b[static_cast<size_t>((batch * kK + k) * kLd + n)];
+            sum +=
+                a[static_cast<size_t>((batch * kK + k) * kLd + m)] * b[static_cast<size_t>((batch * kK + k) * kLd + n)];
           }
           const size_t at = static_cast<size_t>((batch * kN + n) * kM + m);
           ASSERT_EQ(found[at], 2 * sum - c[at]);

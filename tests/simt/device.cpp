@@ -81,9 +81,10 @@ void check_launch(Launch& l) {
   }
   const uint32_t fit = blocks_per_multiprocessor(l);
   if (fit < wanted) {
-    fault(Hazard::occupancy,
-          "%u blocks of %u threads, %u bytes of shared memory and %u registers a thread fit a multiprocessor; %u wanted",
-          fit, l.threads, l.shared_bytes, l.registers, l.min_blocks);
+    fault(
+        Hazard::occupancy,
+        "%u blocks of %u threads, %u bytes of shared memory and %u registers a thread fit a multiprocessor; %u wanted",
+        fit, l.threads, l.shared_bytes, l.registers, l.min_blocks);
   }
 }
 

@@ -40,8 +40,7 @@ struct Allocation {
 };
 
 void* reserve(size_t bytes) {
-  void* const memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return memory;
 }
@@ -147,14 +146,14 @@ void note_global(const void* address, uint32_t bytes, uint32_t alignment, bool w
   const size_t first = static_cast<size_t>(static_cast<const char*>(address) - a->memory) / 2;
   for (Trace* t = a->traces + first; t != a->traces + first + (bytes + 1) / 2; ++t) {
     const bool written_now = t->write_launch == launch, read_now = t->read_launch == launch;
-    if (early && ((!written_now && t->write_launch >= unfinished) ||
-                  (write && !read_now && t->read_launch >= unfinished))) {
+    if (early &&
+        ((!written_now && t->write_launch >= unfinished) || (write && !read_now && t->read_launch >= unfinished))) {
       fault(Hazard::early_access, "%s of %p, which an earlier grid %s, before griddepcontrol.wait",
             write ? "write" : "read", address, t->write_launch >= unfinished ? "writes" : "reads");
     }
     if (written_now && t->write_block != me && !(atomic && t->atomic)) {
-      fault(Hazard::global_race, "%s of %p, which block %u of the same launch writes", write ? "write" : "read", address,
-            t->write_block);
+      fault(Hazard::global_race, "%s of %p, which block %u of the same launch writes", write ? "write" : "read",
+            address, t->write_block);
     }
     if (write && !atomic && read_now && t->read_block != me) {
       fault(Hazard::global_race, "write of %p, which block %u of the same launch reads", address, t->read_block);

@@ -42,9 +42,9 @@ class DeviceArray {
 
 // What all kernels of the hazard tests are given.
 struct Arguments {
-  const float* in;    // [1024]: 0, 1, 2, ...
-  float* out;         // [1024]
-  ptx::TensorMap map; // 64 rows of 64 elements of 2 bytes, all 1.0 in bf16; boxes of 8 rows, 1024 bytes
+  const float* in;     // [1024]: 0, 1, 2, ...
+  float* out;          // [1024]
+  ptx::TensorMap map;  // 64 rows of 64 elements of 2 bytes, all 1.0 in bf16; boxes of 8 rows, 1024 bytes
 };
 using HazardKernel = void (*)(Arguments);
 

@@ -34,7 +34,8 @@ std::vector<float> as_floats(const std::vector<uint32_t>& words) {
   return values;
 }
 
-void run_all_schedules(Launch launch, void (*kernel)(Buffers), const Buffers& buffers, const std::function<void()>& check) {
+void run_all_schedules(Launch launch, void (*kernel)(Buffers), const Buffers& buffers,
+                       const std::function<void()>& check) {
   for (const auto& [schedule, seed] : schedules()) {
     launch.schedule = schedule;
     launch.seed = seed;
@@ -153,8 +154,8 @@ RH_KERNEL(32, 1) multiply_warp(RH_GRID_CONST const Buffers b) {
   const uint32_t t = ptx::thread_index(), g = t / 4, q = t % 4;
   const uint32_t* const a = reinterpret_cast<const uint32_t*>(b.in);
   const uint32_t* const bt = a + 128;
-  const uint32_t fragment[4] = {ptx::ldg32(a + 8 * g + q), ptx::ldg32(a + 8 * (g + 8) + q), ptx::ldg32(a + 8 * g + q + 4),
-                                ptx::ldg32(a + 8 * (g + 8) + q + 4)};
+  const uint32_t fragment[4] = {ptx::ldg32(a + 8 * g + q), ptx::ldg32(a + 8 * (g + 8) + q),
+                                ptx::ldg32(a + 8 * g + q + 4), ptx::ldg32(a + 8 * (g + 8) + q + 4)};
   float d[4] = {1, 1, 1, 1};
   ptx::mma_m16n8k16<kInput>(d, fragment, ptx::ldg32(bt + 8 * g + q), ptx::ldg32(bt + 8 * g + q + 4));
   for (uint32_t i = 0; i < 4; ++i) {
@@ -201,7 +202,8 @@ RH_KERNEL(32, 1) box(RH_GRID_CONST const Buffers b) {
     ptx::tma_load_2d(0x400, &b.a, kBar, b.transpose_a, b.transpose_b);
   }
   ptx::mbar_wait(kBar, 0);
-  for (uint32_t i = 0; i < 8; ++i) ptx::stg32(b.out + ptx::thread_index() + 32 * i, ptx::lds32(0x400 + 4 * (ptx::thread_index() + 32 * i)));
+  for (uint32_t i = 0; i < 8; ++i)
+    ptx::stg32(b.out + ptx::thread_index() + 32 * i, ptx::lds32(0x400 + 4 * (ptx::thread_index() + 32 * i)));
 }
 TEST(Instructions, BulkLoadZeroFillsAndSwizzles) {
   std::vector<uint16_t> in(20 * 96, 0xffff);  // rows of 72 in a pitch of 96: NaNs between
@@ -211,7 +213,8 @@ TEST(Instructions, BulkLoadZeroFillsAndSwizzles) {
   DeviceArray<uint16_t> from(in);
   DeviceArray<uint32_t> out(256);
   for (const auto& [inner, outer] : {std::pair{0, 0}, {16, 3}, {64, 16}, {-8, -2}, {200, 0}}) {
-    run(one_block(32, 65536 + 8), box, {nullptr, out.data(), tensor_map(from.data(), 72, 20, 192, 64, 8), {}, {}, inner, outer});
+    run(one_block(32, 65536 + 8), box,
+        {nullptr, out.data(), tensor_map(from.data(), 72, 20, 192, 64, 8), {}, {}, inner, outer});
     const std::vector<uint32_t> words = out.host();
     for (int r = 0; r < 8; ++r) {
       for (int c = 0; c < 64; ++c) {
@@ -241,7 +244,13 @@ TEST(Instructions, BulkStoreIsCutToTheTensor) {
   for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<uint16_t>(i + 1);
   DeviceArray<uint16_t> from(in), to(std::vector<uint16_t>(10 * 80, 0));
   run(one_block(32, 65536 + 8), copy_box,
-      {nullptr, nullptr, tensor_map(from.data(), 64, 8, 128, 64, 8), tensor_map(to.data(), 72, 10, 160, 64, 8), {}, 24, 5});
+      {nullptr,
+       nullptr,
+       tensor_map(from.data(), 64, 8, 128, 64, 8),
+       tensor_map(to.data(), 72, 10, 160, 64, 8),
+       {},
+       24,
+       5});
   const std::vector<uint16_t> found = to.host();
   for (size_t r = 0; r < 10; ++r) {
     for (size_t c = 0; c < 80; ++c) {
@@ -365,8 +374,8 @@ void check_wgmma() {
   DeviceArray<uint16_t> device_a(stored(kInput, a_memory)), device_b(stored(kInput, b_memory)), rows(stored(kInput, a));
   DeviceArray<uint32_t> out(64 * n);
   const TensorMap map_a = tensor_map(device_a.data(), 64, 64, 128, 64, 64);
-  const TensorMap map_b = kTransB ? tensor_map(device_b.data(), n, 64, 2 * n, 64, 64)
-                                  : tensor_map(device_b.data(), 64, n, 128, 64, 64);
+  const TensorMap map_b =
+      kTransB ? tensor_map(device_b.data(), n, 64, 2 * n, 64, 64) : tensor_map(device_b.data(), 64, n, 128, 64, 64);
   run_all_schedules(one_block(128, 65536 + 8), multiply_warpgroup<n, kInput, kTransA, kTransB, kFragments>,
                     {rows.data(), out.data(), map_a, map_b, {}, 0, 0}, [&] {
                       const std::vector<float> found = as_floats(out.host());

@@ -33,14 +33,15 @@ enum class Schedule {
 // What one kernel launch asks for.
 struct Launch {
   uint32_t blocks = 1, threads = 32, shared_bytes = 0, cluster = 1;
-  uint32_t min_blocks = 1;          // that a multiprocessor must be able to hold together
-  uint32_t registers = 0;           // a thread at launch; 0: as many as threads and min_blocks allow
+  uint32_t min_blocks = 1;  // that a multiprocessor must be able to hold together
+  uint32_t registers = 0;   // a thread at launch; 0: as many as threads and min_blocks allow
   Schedule schedule = Schedule::random;
   uint64_t seed = 1;
   uint32_t unfinished_since = 0;  // run's number of the first launch that may run on until griddepcontrol.wait; 0: none
 };
 
-// Runs body() as every thread of the grid, and returns the launch's number, ascending. Throws Fault at the first hazard.
+// Runs body() as every thread of the grid, and returns the launch's number, ascending. Throws Fault at the first
+// hazard.
 uint32_t run(const Launch& launch, const std::function<void()>& body);
 
 // Runs kernel(parameters); each thread has a copy of the parameters, as on a GPU.

@@ -47,9 +47,12 @@ int64_t choose_thread() {
   Machine& m = machine();
   const uint32_t count = static_cast<uint32_t>(m.threads.size());
   switch (m.launch->schedule) {
-    case Schedule::oldest_first: return next_runnable(0);
-    case Schedule::newest_first: return last_runnable();
-    case Schedule::random: break;
+    case Schedule::oldest_first:
+      return next_runnable(0);
+    case Schedule::newest_first:
+      return last_runnable();
+    case Schedule::random:
+      break;
   }
   // In turn, with jumps.
   return next_runnable(m.random(64) == 0 ? m.random(count) : m.current + 1 == count ? 0 : m.current + 1);
@@ -58,9 +61,12 @@ int64_t choose_thread() {
 size_t choose_load() {
   Machine& m = machine();
   switch (m.launch->schedule) {
-    case Schedule::random: return m.random(static_cast<uint32_t>(m.loads.size()));
-    case Schedule::oldest_first: return 0;
-    case Schedule::newest_first: return m.loads.size() - 1;
+    case Schedule::random:
+      return m.random(static_cast<uint32_t>(m.loads.size()));
+    case Schedule::oldest_first:
+      return 0;
+    case Schedule::newest_first:
+      return m.loads.size() - 1;
   }
   return 0;
 }
@@ -74,12 +80,18 @@ size_t choose_load() {
     // What the others wait for tells more than the barrier at which the rest waits for them.
     const auto rank = [](const Thread& waiting) {
       switch (waiting.wait) {
-        case Wait::registers: return 6;
-        case Wait::mbarrier: return waiting.block->mbarriers.at(waiting.wait_address).bytes != 0 ? 5 : 4;
-        case Wait::warp: return 3;
-        case Wait::warpgroup: return 2;
-        case Wait::barrier: return 1;
-        default: return 0;
+        case Wait::registers:
+          return 6;
+        case Wait::mbarrier:
+          return waiting.block->mbarriers.at(waiting.wait_address).bytes != 0 ? 5 : 4;
+        case Wait::warp:
+          return 3;
+        case Wait::warpgroup:
+          return 2;
+        case Wait::barrier:
+          return 1;
+        default:
+          return 0;
       }
     };
     if (!worst || rank(t) > rank(*worst)) worst = &t;
@@ -108,7 +120,8 @@ size_t choose_load() {
     case Wait::cluster:
       fault(Hazard::divergent_collective, "cluster barrier: %u of %u threads arrived", m.cluster.arrived,
             m.cluster.size);
-    case Wait::nothing: break;
+    case Wait::nothing:
+      break;
   }
   fault(Hazard::deadlock, "no thread can go on");
 }

@@ -49,8 +49,8 @@ struct Rendezvous {
 // Of an mbarrier.
 struct Barrier {
   uint32_t expected = 0, pending = 0;
-  int64_t bytes = 0;        // still to come; negative where they came before they were announced
-  Event phase;              // completed
+  int64_t bytes = 0;  // still to come; negative where they came before they were announced
+  Event phase;        // completed
   uint32_t initializer = 0;
   bool fenced = false;
   View gathered, released;
@@ -58,19 +58,19 @@ struct Barrier {
 
 // What is known about 4 bytes of shared memory.
 struct Word {
-  uint32_t written = 0;           // tick of the writer
-  uint32_t write_epoch = 0;       // of its warp
-  uint32_t read_epoch = 0;        // of the last reading warp
-  uint32_t fences = 0;            // proxy fences that the writing thread had executed
-  int32_t reads = -1;             // index of the readers' ticks in Block::reads, a row of [agents]
-  uint16_t writer = kNobody;      // agent
-  uint16_t last_reader = kNobody; // agent
+  uint32_t written = 0;            // tick of the writer
+  uint32_t write_epoch = 0;        // of its warp
+  uint32_t read_epoch = 0;         // of the last reading warp
+  uint32_t fences = 0;             // proxy fences that the writing thread had executed
+  int32_t reads = -1;              // index of the readers' ticks in Block::reads, a row of [agents]
+  uint16_t writer = kNobody;       // agent
+  uint16_t last_reader = kNobody;  // agent
   uint8_t write_lane = 0, read_lane = 0;
-  uint8_t initialized = 0;        // a bit for each byte
-  uint16_t copies_in = 0;         // asynchronous copies into it under way
-  uint16_t async_reads = 0;       // asynchronous reads of it under way
-  bool generic = false;           // last written by a thread, not by a copy
-  bool barrier = false;           // part of an mbarrier
+  uint8_t initialized = 0;   // a bit for each byte
+  uint16_t copies_in = 0;    // asynchronous copies into it under way
+  uint16_t async_reads = 0;  // asynchronous reads of it under way
+  bool generic = false;      // last written by a thread, not by a copy
+  bool barrier = false;      // part of an mbarrier
 };
 
 struct AsyncCopy16 {  // cp.async
@@ -94,9 +94,9 @@ struct Thread {
   uint32_t index = 0;  // in its block
   bool done = false;
   Wait wait = Wait::nothing;
-  uint32_t wait_address = 0;    // of an mbarrier, or number of a barrier
-  bool dependency = false;      // griddepcontrol.wait executed, or ordered after one that was
-  std::vector<uint32_t> fences; // the warp's tick at each proxy fence
+  uint32_t wait_address = 0;     // of an mbarrier, or number of a barrier
+  bool dependency = false;       // griddepcontrol.wait executed, or ordered after one that was
+  std::vector<uint32_t> fences;  // the warp's tick at each proxy fence
   std::vector<AsyncCopy16> open_copies;
   std::vector<std::vector<AsyncCopy16>> copy_groups;
   std::vector<BulkStore> open_stores;
@@ -183,7 +183,7 @@ struct Machine {
   uint32_t launch_number = 0;
   uint32_t elected_lane = 0;
   uint32_t accesses_left = 0;  // until the next such interruption
-  uint32_t polls = 0;  // of mbarriers, in vain, since anything has happened
+  uint32_t polls = 0;          // of mbarriers, in vain, since anything has happened
   uint64_t switches = 0;
   uint64_t random_state = 1;
   bool running = false, failed = false;

@@ -53,7 +53,8 @@ void move_matrices(const char* operation, uint32_t* registers, uint32_t address)
   w.values[lane()][0] = address;
   w.results[lane()] = registers;
   meet_warp(operation, [&] {
-    if (warp_threads() < 32) fault(Hazard::divergent_collective, "%s in a warp of %u threads", operation, warp_threads());
+    if (warp_threads() < 32)
+      fault(Hazard::divergent_collective, "%s in a warp of %u threads", operation, warp_threads());
     for (uint32_t matrix = 0; matrix < 4; ++matrix) {
       for (uint32_t row = 0; row < 8; ++row) {
         uint8_t* const memory = block().at(w.values[8 * matrix + row][0], 16, 16);
@@ -244,7 +245,8 @@ void check_value(float value) {
 void check_no_wgmma_left() {
   for (const Warpgroup& g : block().warpgroups) {
     if (!g.open.empty() || !g.groups.empty()) {
-      if (&g == &warpgroup()) fault(Hazard::unfinished_copy, "the warpgroup ends with wgmma that it has not waited for");
+      if (&g == &warpgroup())
+        fault(Hazard::unfinished_copy, "the warpgroup ends with wgmma that it has not waited for");
     }
   }
 }

@@ -32,9 +32,12 @@ uint64_t next_random(uint64_t& state) {
 size_t choose_ready(const std::vector<size_t>& ready) {
   Runtime& r = runtime();
   switch (r.schedule) {
-    case Schedule::oldest_first: return ready.front();
-    case Schedule::newest_first: return ready.back();
-    case Schedule::random: break;
+    case Schedule::oldest_first:
+      return ready.front();
+    case Schedule::newest_first:
+      return ready.back();
+    case Schedule::random:
+      break;
   }
   return ready[next_random(r.random_state) % ready.size()];
 }

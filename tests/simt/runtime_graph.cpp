@@ -119,7 +119,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   const Call call;
   const CUstream_st* const s = find_stream(stream);
   if (!s || !status) return call.result(cudaErrorInvalidValue);
-  *status = !s->capture                ? cudaStreamCaptureStatusNone
+  *status = !s->capture               ? cudaStreamCaptureStatusNone
             : s->capture->invalidated ? cudaStreamCaptureStatusInvalidated
                                       : cudaStreamCaptureStatusActive;
   return call.result(cudaSuccess);

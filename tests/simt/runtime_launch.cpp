@@ -14,13 +14,18 @@ namespace simt {
 cudaError_t error_of(Hazard hazard) {
   switch (hazard) {
     case Hazard::global_out_of_bounds:
-    case Hazard::shared_out_of_bounds: return cudaErrorIllegalAddress;
-    case Hazard::misaligned_access: return cudaErrorMisalignedAddress;
-    case Hazard::occupancy: return cudaErrorInvalidConfiguration;
+    case Hazard::shared_out_of_bounds:
+      return cudaErrorIllegalAddress;
+    case Hazard::misaligned_access:
+      return cudaErrorMisalignedAddress;
+    case Hazard::occupancy:
+      return cudaErrorInvalidConfiguration;
     case Hazard::deadlock:
     case Hazard::divergent_barrier:
-    case Hazard::register_budget: return cudaErrorLaunchTimeout;
-    default: return cudaErrorLaunchFailure;
+    case Hazard::register_budget:
+      return cudaErrorLaunchTimeout;
+    default:
+      return cudaErrorLaunchFailure;
   }
 }
 
@@ -58,8 +63,7 @@ constexpr ErrorText kErrors[] = {
      "operation would result in a merge of separate capture sequences"},
     {cudaErrorStreamCaptureUnmatched, "cudaErrorStreamCaptureUnmatched",
      "capture was not ended in the same stream as it began"},
-    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined",
-     "capturing stream has unjoined work"},
+    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
     {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",
      "dependency created on uncaptured work in another stream"},
     {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
@@ -131,7 +135,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void** 
         programmatic = v.programmaticStreamSerializationAllowed != 0;
         if (programmatic && device().major < 9) return cudaErrorNotSupported;
         break;
-      default: return cudaErrorInvalidValue;
+      default:
+        return cudaErrorInvalidValue;
     }
   }
   if (config.dynamicSmemBytes > static_cast<size_t>(found->second.max_shared_bytes)) {
@@ -258,20 +263,47 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ord
   cudaDeviceProp p;
   if (const cudaError_t error = cudaGetDeviceProperties(&p, ordinal)) return error;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
-    case cudaDevAttrClockRate: *value = 1980000; break;
-    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
-    case cudaDevAttrMemoryClockRate: *value = 2619000; break;
-    case cudaDevAttrGlobalMemoryBusWidth: *value = p.memoryBusWidth; break;
-    case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = static_cast<int>(p.sharedMemPerMultiprocessor); break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
-    case cudaDevAttrMaxBlocksPerMultiprocessor: *value = p.maxBlocksPerMultiProcessor; break;
-    case cudaDevAttrReservedSharedMemoryPerBlock: *value = static_cast<int>(p.reservedSharedMemPerBlock); break;
-    default: return call.result(cudaErrorInvalidValue);
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = p.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrClockRate:
+      *value = 1980000;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = p.multiProcessorCount;
+      break;
+    case cudaDevAttrMemoryClockRate:
+      *value = 2619000;
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *value = p.memoryBusWidth;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = p.l2CacheSize;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = p.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = p.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = p.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = static_cast<int>(p.sharedMemPerMultiprocessor);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(p.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      *value = p.maxBlocksPerMultiProcessor;
+      break;
+    case cudaDevAttrReservedSharedMemoryPerBlock:
+      *value = static_cast<int>(p.reservedSharedMemPerBlock);
+      break;
+    default:
+      return call.result(cudaErrorInvalidValue);
   }
   return call.result(cudaSuccess);
 }

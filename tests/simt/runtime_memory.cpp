@@ -127,7 +127,8 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   if (bytes == 0) return call.result(cudaSuccess);
   if (!is_device_memory(to, bytes)) return call.result(cudaErrorInvalidValue);
   return call.result(enqueue_work(*s, [=](Node&) {
-    if (!is_device_memory(to, bytes)) fault(Hazard::global_out_of_bounds, "memset of device memory that has been freed");
+    if (!is_device_memory(to, bytes))
+      fault(Hazard::global_out_of_bounds, "memset of device memory that has been freed");
     const HostAccess access;
     std::memset(to, value, bytes);
   }));

@@ -222,12 +222,14 @@ TEST_F(Runtime, LaunchesAreChecked) {
   EXPECT_EQ(cudaLaunchKernelEx(&config, scale, parameters), cudaErrorInvalidValue);
   EXPECT_EQ(cudaFuncSetAttribute(scale, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 * 1024), cudaSuccess);
   EXPECT_EQ(cudaLaunchKernelEx(&config, scale, parameters), cudaSuccess);
-  EXPECT_EQ(cudaFuncSetAttribute(scale, cudaFuncAttributeMaxDynamicSharedMemorySize, 256 * 1024), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFuncSetAttribute(scale, cudaFuncAttributeMaxDynamicSharedMemorySize, 256 * 1024),
+            cudaErrorInvalidValue);
   void* arguments[] = {nullptr};
   EXPECT_EQ(cudaLaunchKernelExC(&config, &config, arguments), cudaErrorInvalidDeviceFunction);
   int blocks = 0;
-  EXPECT_EQ(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, reinterpret_cast<const void*>(&scale), 64, 64 * 1024),
-            cudaSuccess);
+  EXPECT_EQ(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, reinterpret_cast<const void*>(&scale), 64, 64 * 1024),
+      cudaSuccess);
   EXPECT_EQ(blocks, 3);
 }
 
@@ -377,9 +379,9 @@ TEST_F(Runtime, DeviceSaysWhatItIs) {
 }
 
 TEST_F(Runtime, TensorMapsAreChecked) {
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                              const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                              const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                              CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   void* function;
   ASSERT_EQ(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, nullptr),
             cudaSuccess);
@@ -387,17 +389,17 @@ TEST_F(Runtime, TensorMapsAreChecked) {
     CUtensorMap map;
     const cuuint64_t sizes[2] = {inner, 10}, strides[1] = {pitch};
     const cuuint32_t box[2] = {box_inner, box_outer}, steps[2] = {1, 1};
-    return reinterpret_cast<Encode>(function)(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, base, sizes, strides, box, steps,
-                                              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+    return reinterpret_cast<Encode>(function)(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, base, sizes, strides, box,
+                                              steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   };
   char* const base = reinterpret_cast<char*>(a_);
   EXPECT_EQ(encode(base, 20, 48, 64, 8), CUDA_SUCCESS);
-  EXPECT_EQ(encode(base + 2, 20, 48, 64, 8), CUDA_ERROR_INVALID_VALUE);   // base
-  EXPECT_EQ(encode(base, 20, 40, 64, 8), CUDA_ERROR_INVALID_VALUE);       // pitch
-  EXPECT_EQ(encode(base, 0, 48, 64, 8), CUDA_ERROR_INVALID_VALUE);        // size
-  EXPECT_EQ(encode(base, 20, 48, 128, 8), CUDA_ERROR_INVALID_VALUE);      // wider than the swizzle
-  EXPECT_EQ(encode(base, 20, 48, 64, 257), CUDA_ERROR_INVALID_VALUE);     // higher than a box may be
+  EXPECT_EQ(encode(base + 2, 20, 48, 64, 8), CUDA_ERROR_INVALID_VALUE);  // base
+  EXPECT_EQ(encode(base, 20, 40, 64, 8), CUDA_ERROR_INVALID_VALUE);      // pitch
+  EXPECT_EQ(encode(base, 0, 48, 64, 8), CUDA_ERROR_INVALID_VALUE);       // size
+  EXPECT_EQ(encode(base, 20, 48, 128, 8), CUDA_ERROR_INVALID_VALUE);     // wider than the swizzle
+  EXPECT_EQ(encode(base, 20, 48, 64, 257), CUDA_ERROR_INVALID_VALUE);    // higher than a box may be
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tests/simt/machine.h"
 #include "kernels/cuda/ptx.h"
+#include "tests/simt/machine.h"
 
 namespace simt {
 namespace {
@@ -180,8 +180,8 @@ void begin_async_read(Block& b, const Warp& reader, uint32_t address, uint32_t b
     if (w.copies_in) fault(Hazard::missing_copy_wait, "read of 0x%x, into which a copy is under way", at);
     if (!write_is_ordered(w, reader, false)) {
       const bool thread = is_warp(w.writer);
-      fault(thread ? Hazard::copy_race : Hazard::missing_copy_wait, "asynchronous read of 0x%x, not ordered after the %s",
-            at, thread ? "write by a thread" : "copy into it");
+      fault(thread ? Hazard::copy_race : Hazard::missing_copy_wait,
+            "asynchronous read of 0x%x, not ordered after the %s", at, thread ? "write by a thread" : "copy into it");
     }
     check_initialized(w, at, address, bytes);
     if (!is_fenced(w, reader)) {
