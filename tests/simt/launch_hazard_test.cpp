@@ -63,6 +63,13 @@ TEST_F(Hazards, HostMayNotTouchDeviceMemory) {
   arguments_.out[0] = 1;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+RH_KERNEL(32, 1) plain_dereference(RH_GRID_CONST const Arguments a) { a.out[1024 + ptx::thread_index()] = 1; }
+TEST_F(Hazards, PlainDereferenceUnderAddressSanitizer) {
+  EXPECT_DEATH(run(one_block(32), plain_dereference, arguments_), "AddressSanitizer: use-after-poison");
+}
+#endif
+
 // ---- setmaxnreg. 384 threads start with 168 registers each.
 
 template <uint32_t kProducer, uint32_t kConsumer>

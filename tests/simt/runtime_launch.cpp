@@ -104,10 +104,10 @@ CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t ran
 
 cudaError_t no_device() { return device().count == 0 ? cudaErrorInsufficientDriver : cudaSuccess; }
 
-cudaError_t refuse(Hazard hazard, const std::string& text) {
-  runtime().fault = Fault(hazard, std::string(name(hazard)) + ": " + text);
-  std::fprintf(stderr, "software device: %s\n", runtime().fault->what());
-  return error_of(hazard);
+cudaError_t refuse(const Fault& f) {
+  runtime().fault = f;
+  std::fprintf(stderr, "software device: %s\n", f.what());
+  return error_of(f.hazard);
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void** arguments) {
@@ -117,7 +117,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void** 
   CUstream_st* const stream = find_stream(config.stream);
   if (!stream) return cudaErrorInvalidResourceHandle;
   if (config.gridDim.y != 1 || config.gridDim.z != 1 || config.blockDim.y != 1 || config.blockDim.z != 1) {
-    return refuse(Hazard::occupancy, "grids and blocks of this device have one dimension");
+    return refuse(Fault(Hazard::occupancy, "occupancy: grids and blocks of this device have one dimension"));
   }
   Launch l;
   l.blocks = config.gridDim.x;
@@ -140,16 +140,15 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void** 
     }
   }
   if (config.dynamicSmemBytes > static_cast<size_t>(found->second.max_shared_bytes)) {
-    refuse(Hazard::occupancy, "more dynamic shared memory than cudaFuncSetAttribute allowed the kernel");
+    refuse(
+        Fault(Hazard::occupancy, "occupancy: more dynamic shared memory than cudaFuncSetAttribute allowed the kernel"));
     return cudaErrorInvalidValue;
   }
   try {
     Launch checked = l;
     check_launch(checked);
   } catch (const Fault& f) {
-    r.fault = f;
-    std::fprintf(stderr, "software device: %s\n", f.what());
-    return error_of(f.hazard);
+    return refuse(f);
   }
   auto node = std::make_shared<Node>();
   node->kernel = true;
