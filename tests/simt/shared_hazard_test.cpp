@@ -33,6 +33,21 @@ TEST_F(Hazards, SharedWriteNotOrderedAfterAnotherWarpsRead) {
   expect(Hazard::shared_race, overwritten_while_read<true>, overwritten_while_read<false>, one_block(64));
 }
 
+// A message names thread and address; both depend on what ran when.
+TEST_F(Hazards, ScheduleAndSeedRepeatARun) {
+  std::set<std::string> different;
+  for (uint64_t seed = 0; seed < 16; ++seed) {
+    Launch launch = one_block(64);
+    launch.seed = seed;
+    EXPECT_EQ(reported(overwritten_while_read<true>, launch), "shared-race");
+    const std::string first = message_;
+    EXPECT_EQ(reported(overwritten_while_read<true>, launch), "shared-race");
+    EXPECT_EQ(message_, first);
+    different.insert(first);
+  }
+  EXPECT_GT(different.size(), 1u);
+}
+
 template <bool kWrong>
 RH_KERNEL(64, 1) both_write(RH_GRID_CONST const Arguments) {
   const uint32_t t = ptx::thread_index();
