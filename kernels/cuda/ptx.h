@@ -35,6 +35,7 @@ struct alignas(16) Word4 {
 // Threads of a block, and blocks that must fit a multiprocessor together (the compiler's register limit).
 #define RH_KERNEL(threads, min_blocks) __global__ void __launch_bounds__(threads, min_blocks)
 #define RH_DEVICE __device__ __forceinline__
+#define RH_HOST_DEVICE __host__ __device__ __forceinline__  // what constexpr functions of the host also call
 #define RH_GRID_CONST __grid_constant__  // of the one parameter struct: tensor maps are used where they lie
 #define RH_UNROLL _Pragma("unroll")
 

@@ -11,6 +11,7 @@
 
 #define RH_KERNEL(threads, min_blocks) void
 #define RH_DEVICE inline
+#define RH_HOST_DEVICE inline
 #define RH_GRID_CONST
 #define RH_UNROLL
 
