@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the runtime calls: one function for each operation, with the argument structs of the CPU's table, whose pointers
+// are device pointers here. Each enqueues its kernels on the caller's stream and returns; none allocates, synchronises
+// or reads anything back, so all can be captured in a graph, which then holds the pointers. A returned error is that of
+// a launch. Arguments have been validated, except for what lies on the device: bad pairs are skipped and flagged.
+//
+// Each workspace function is computed by the code that carves the workspace, takes the largest sizes of any call, and
+// returns a multiple of kAlignment. Workspaces are aligned to 256 bytes, as cudaMalloc aligns; contents never matter.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+
+namespace rewardhead::kernels::cuda {
+
+// ---- pair_loss.cu: semantics of kernels/cpu/pair_loss.h
+
+// Pairs fewer than 2^31. *bad_pairs, unless null, becomes 1 if a pair names a row outside [0, rows) or twice the same; such pairs count as
+// absent. Nobody sets it to 0 but the caller.
+size_t pair_loss_workspace(int64_t rows, int64_t pairs);
+cudaError_t pair_loss(const PairLossArguments& arguments, uint32_t* bad_pairs, void* workspace, cudaStream_t stream);
+
+// ---- adamw.cu: semantics of kernels/cpu/adamw.h, and the global norm of each member's gradients
+
+struct AdamwStep {
+  HeadTensors<float> parameters, gradients, first_moments, second_moments;  // leading dimension members; gradients are read
+  int64_t input, hidden, members;  // hidden 0: w1 [members, input] alone
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+  double clip_norm;      // 0: never
+  int64_t step;          // from 1; a graph replays the step that it captured
+  float* gradient_norm;  // [members] before clipping, or null
+};
+size_t adamw_workspace(int64_t input, int64_t hidden, int64_t members);
+cudaError_t adamw(const AdamwStep& step, void* workspace, cudaStream_t stream);
+
+// ---- linear.cu: the head without hidden units, of one member
+
+cudaError_t linear_forward(const ForwardArguments& arguments, cudaStream_t stream);
+size_t linear_workspace(int64_t rows, int64_t input);
+cudaError_t linear_backward(const BackwardArguments& arguments, void* workspace, cudaStream_t stream);
+// Both and the pair loss where pairs are rows (2i, 2i + 1): the same bits, X is read once if its rows are aligned to 16
+// bytes and not too long.
+size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs);
+cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments& pairs,
+                        const BackwardArguments& backward, void* workspace, cudaStream_t stream);
+
+// ---- mlp_forward.cu, mlp_backward.cu: the head with hidden units, of one or more members
+
+// What fixes every tile, split and order of summation: results are the same bits for the same plan, and a row's reward
+// does not depend on the rows scored with it.
+struct MlpPlan {
+  int64_t rows;  // the most of any call; rows, members * hidden rounded up to 64, and input below 2^31
+  int64_t input;
+  int64_t hidden;
+  int64_t members;
+  Dtype dtype;
+  // The accuracy of products, in 16-bit planes of an operand (planes.h), as a bound relative to the sum of magnitudes.
+  // 1: W1, w2 and dr are rounded to the type of X, and X in fp32 to bfloat16: 2^-7, for binary16 2^-10.
+  // 2: 3 2^-16 at worst, 4e-7 on random data. 3: as fp32, at twice the time of 2 where X is fp32.
+  int planes;
+  bool input_gradient;
+  int multiprocessors;  // of the device
+  bool wgmma;           // its compute capability is 9.0: the kernels of sm90/, else those of sm80/
+};
+
+// Bytes of the mask that a forward writes and a backward reads. In the argument structs it goes under the CPU's type.
+size_t mlp_mask_bytes(const MlpPlan& plan);
+size_t mlp_forward_workspace(const MlpPlan& plan);
+cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& arguments, void* workspace, cudaStream_t stream);
+size_t mlp_backward_workspace(const MlpPlan& plan);
+cudaError_t mlp_backward(const MlpPlan& plan, const BackwardArguments& arguments, void* workspace, cudaStream_t stream);
+
+}  // namespace rewardhead::kernels::cuda

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pair loss on a device. Exact where softplus and sigmoid are: sigmoid(0) = 1/2, and from |d| = 256 on softplus is
+// max(d, 0) and sigmoid 0 or 1 in fp32. Elsewhere within the bound of the CPU's (tests/kernels/pair_loss_test.cpp),
+// whose softplus it shares.
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "kernels/cuda/launchers.h"
+#include "kernels/reference/reference.h"
+#include "tests/cuda/device.h"
+
+namespace rewardhead::kernels::cuda::testing {
+namespace {
+
+struct PairProblem {
+  PairProblem(int64_t row_count, int64_t pair_count) : rewards(row_count), pairs(pair_count) {}
+
+  // Even rows against odd ones.
+  void draw_pairs(Random& random) {
+    const int64_t rows = static_cast<int64_t>(rewards.size());
+    for (int64_t p = 0; p < pairs; ++p) {
+      chosen.push_back(static_cast<int32_t>(2 * draw(random, 0, (rows - 1) / 2)));
+      rejected.push_back(static_cast<int32_t>(2 * draw(random, 0, rows / 2 - 1) + 1));
+    }
+  }
+
+  std::vector<float> rewards;
+  int64_t pairs;
+  std::vector<int32_t> chosen, rejected;
+  std::vector<float> margin, weight, label;  // empty: not given
+  double normalizer = 1;
+};
+
+template <class T>
+const T* pointer(const std::vector<T>& values) {
+  return values.empty() ? nullptr : values.data();
+}
+
+struct LossResults {
+  float loss;
+  std::vector<float> gradient;
+  uint32_t bad_pairs;
+};
+bool same_results(const LossResults& a, const LossResults& b) {
+  return std::memcmp(&a.loss, &b.loss, sizeof a.loss) == 0 && same_bits(a.gradient, b.gradient) &&
+         a.bad_pairs == b.bad_pairs;
+}
+
+LossResults run(const PairProblem& p, bool with_gradient = true) {
+  const auto upload = [](const auto& values) {
+    using Element = std::remove_cvref_t<decltype(values[0])>;
+    return values.empty() ? Array<Element>(1) : Array<Element>::of(values);
+  };
+  const auto rewards = upload(p.rewards), margin = upload(p.margin), weight = upload(p.weight), label = upload(p.label);
+  const auto chosen = upload(p.chosen), rejected = upload(p.rejected);
+  Array<float> loss(1), gradient(static_cast<int64_t>(p.rewards.size()));
+  const Array<uint32_t> bad_pairs = Array<uint32_t>::of(std::vector<uint32_t>{0});
+  const int64_t rows = static_cast<int64_t>(p.rewards.size());
+  Array<unsigned char> workspace(static_cast<int64_t>(pair_loss_workspace(rows, p.pairs)));
+  const auto given = [](const auto& values, const auto& array) { return values.empty() ? nullptr : array.data(); };
+  check(pair_loss({rewards.data(), rows, p.pairs, given(p.chosen, chosen), given(p.rejected, rejected),
+                   given(p.margin, margin), given(p.weight, weight), given(p.label, label), p.normalizer, loss.data(),
+                   with_gradient ? gradient.data() : nullptr},
+                  bad_pairs.data(), workspace.data(), stream()));
+  return {loss.values()[0], gradient.values(), bad_pairs.values()[0]};
+}
+
+struct LossExpected {
+  explicit LossExpected(const PairProblem& p) : gradient(p.rewards.size()) {
+    const std::vector<double> rewards(p.rewards.begin(), p.rewards.end());
+    std::vector<double> sums(rewards.size());
+    loss = reference::pair_loss(rewards.data(), static_cast<int64_t>(p.rewards.size()), p.pairs, pointer(p.chosen),
+                                pointer(p.rejected), pointer(p.margin), pointer(p.weight), pointer(p.label),
+                                p.normalizer, gradient.data(), sums.data());
+  }
+  double loss;
+  std::vector<double> gradient;
+};
+
+// One to three blocks, both forms of lists.
+constexpr int64_t kPairs[] = {1, 2, 31, 33, 255, 257, 1023, 1024, 1025, 2500};
+
+// Even multiples of 256 are chosen, odd ones rejected; margins are multiples of 512, so d is never 0.
+TEST_P(DeviceTest, PairLossExact) {
+  Random random(21);
+  for (const int64_t pairs : kPairs) {
+    for (int options = 0; options < 16; ++options) {
+      SCOPED_TRACE(::testing::Message() << pairs << " pairs, options " << options);
+      const int64_t rows = options & 1 ? 5 + 40 * (options / 4) : 2 * pairs + options % 3;
+      PairProblem p(rows, pairs);
+      for (int64_t row = 0; row < rows; ++row) {
+        p.rewards[row] = static_cast<float>(512 * draw(random, -3, 3) + (row % 2 ? 256 : 0));
+      }
+      if (options & 1) p.draw_pairs(random);
+      for (int64_t i = 0; i < pairs; ++i) {
+        if (options & 2) p.margin.push_back(static_cast<float>(512 * draw(random, -1, 1)));
+        if (options & 4) p.weight.push_back(static_cast<float>(draw(random, 0, 3)));
+        if (options & 8) p.label.push_back(static_cast<float>(draw(random, 0, 4)) / 4);
+      }
+      const LossExpected expected(p);
+      const LossResults results = run(p);
+      ASSERT_EQ(results.loss, static_cast<float>(expected.loss));
+      for (int64_t row = 0; row < rows; ++row) {
+        ASSERT_EQ(results.gradient[row], static_cast<float>(expected.gradient[row])) << row;
+        ASSERT_FALSE(results.gradient[row] == 0 && std::signbit(results.gradient[row])) << row;
+      }
+      ASSERT_EQ(results.bad_pairs, 0u);
+    }
+  }
+}
+
+// 8 u covers the 2 ulp of softplus and sigmoid, the products and 1 / normalizer; 2 u the two roundings of d; 4 u a
+// thread's losses in fp32. Sums beyond are in fp64.
+TEST_P(DeviceTest, PairLossWithinTheErrorBound) {
+  constexpr double unit = 0x1p-24;
+  Random random(22);
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform(0, 1);
+  for (const double spread : {0.01, 1.0, 10.0, 1000.0, 1e30}) {
+    for (const int64_t rows : {40, 300}) {
+      for (int options = 0; options < 4; ++options) {
+        SCOPED_TRACE(::testing::Message() << "spread " << spread << " rows " << rows << " options " << options);
+        const int64_t pairs = options & 1 ? 1100 : rows / 2;
+        PairProblem p(rows, pairs);
+        p.normalizer = 3;
+        for (float& reward : p.rewards) reward = static_cast<float>(spread * normal(random));
+        if (options & 1) p.draw_pairs(random);
+        for (int64_t i = 0; i < pairs && options & 2; ++i) {
+          p.margin.push_back(static_cast<float>(normal(random)));
+          p.weight.push_back(static_cast<float>(std::exp(normal(random))));
+          p.label.push_back(static_cast<float>(uniform(random)));
+        }
+        const LossExpected expected(p);
+        double loss_bound = 0;
+        std::vector<double> bound(p.rewards.size());
+        for (int64_t i = 0; i < pairs; ++i) {
+          const int64_t c = options & 1 ? p.chosen[i] : 2 * i, r = options & 1 ? p.rejected[i] : 2 * i + 1;
+          const double margin = p.margin.empty() ? 0 : p.margin[i], weight = p.weight.empty() ? 1 : p.weight[i];
+          const double label = p.label.empty() ? 1 : p.label[i];
+          const double plain = double{p.rewards[c]} - p.rewards[r], d = plain - margin;
+          const double shift = unit * (std::abs(plain) + std::abs(d));
+          const double loss = label * reference::softplus(-d) + (1 - label) * reference::softplus(d);
+          const double slope = label * reference::sigmoid(-d) + (1 - label) * reference::sigmoid(d);
+          loss_bound += weight * (12 * unit * loss + shift) / p.normalizer;
+          const double slope_bound = weight * slope * (8 * unit + shift) / p.normalizer + 0x1p-149;
+          bound[c] += slope_bound;
+          bound[r] += slope_bound;
+        }
+        const LossResults results = run(p);
+        ASSERT_NEAR(results.loss, expected.loss, loss_bound + unit * expected.loss);
+        for (int64_t row = 0; row < rows; ++row) {
+          ASSERT_NEAR(results.gradient[row], expected.gradient[row],
+                      bound[row] + unit * std::abs(expected.gradient[row])) << row;
+        }
+        ASSERT_TRUE(same_results(run(p), results));
+        const LossResults scored = run(p, false);
+        ASSERT_EQ(scored.loss, results.loss);
+        ASSERT_TRUE(std::isnan(scored.gradient[0])) << "written without being asked for";
+      }
+    }
+  }
+}
+
+// Bad pairs are absent, and said to be there.
+TEST_P(DeviceTest, PairLossSkipsBadPairs) {
+  Random random(23);
+  std::normal_distribution<float> normal;
+  for (const int64_t pairs : {40, 1500}) {
+    const int32_t rows = 60;
+    PairProblem good(rows, pairs);
+    for (float& reward : good.rewards) reward = normal(random);
+    good.draw_pairs(random);
+    for (int64_t i = 0; i < pairs; ++i) good.weight.push_back(1);
+    PairProblem bad = good;
+    const std::pair<int32_t, int32_t> wrong[] = {{-1, 3}, {4, rows}, {5, 5}, {std::numeric_limits<int32_t>::min(), -7}};
+    for (int64_t i = 0; i < pairs; i += 7) {
+      good.weight[i] = 0;
+      bad.weight[i] = std::numeric_limits<float>::quiet_NaN();
+      std::tie(bad.chosen[i], bad.rejected[i]) = wrong[i / 7 % 4];
+    }
+    const LossResults expected = run(good), results = run(bad);
+    EXPECT_EQ(expected.bad_pairs, 0u);
+    EXPECT_EQ(results.bad_pairs, 1u);
+    EXPECT_EQ(results.loss, expected.loss);
+    for (int32_t row = 0; row < rows; ++row) {
+      EXPECT_NEAR(results.gradient[row], expected.gradient[row], 1e-6 * std::abs(expected.gradient[row])) << row;
+    }
+  }
+}
+
+// A NaN stays in its own pairs.
+TEST_P(DeviceTest, PairLossKeepsNanInItsPairs) {
+  for (const int64_t pairs : {10, 2000}) {
+    PairProblem p(2 * pairs, pairs);
+    std::fill(p.rewards.begin(), p.rewards.end(), 1.0f);
+    p.rewards[6] = std::numeric_limits<float>::quiet_NaN();
+    for (const bool listed : {false, true}) {
+      for (int32_t i = 0; i < pairs && listed; ++i) {
+        p.chosen.push_back(2 * i);
+        p.rejected.push_back(2 * i + 1);
+      }
+      const LossResults results = run(p);
+      EXPECT_TRUE(std::isnan(results.loss));
+      for (int64_t row = 0; row < 2 * pairs; ++row) {
+        EXPECT_EQ(std::isnan(results.gradient[row]), row / 2 == 3) << row;
+        if (row / 2 != 3) {
+          EXPECT_EQ(results.gradient[row], row % 2 ? 0.5f : -0.5f) << row;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rewardhead::kernels::cuda::testing

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+cmake_minimum_required(VERSION 3.25)
+# OURS and THEIRS: programs made of header_values.cpp.
+foreach(side OURS THEIRS)
+  execute_process(COMMAND ${${side}} OUTPUT_VARIABLE ${side}_values COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE ";" "," ${side}_values "${${side}_values}")
+  string(REGEX REPLACE "\n" ";" ${side}_values "${${side}_values}")
+endforeach()
+list(LENGTH OURS_values count)
+if(count LESS 130)
+  message(FATAL_ERROR "header_values.cpp printed ${count} lines; expected 130 at least")
+endif()
+foreach(ours theirs IN ZIP_LISTS OURS_values THEIRS_values)
+  if(NOT ours STREQUAL theirs)
+    message(SEND_ERROR "tests/simt/include has \"${ours}\"; CUDA's headers have \"${theirs}\"")
+  endif()
+endforeach()

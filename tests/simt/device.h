@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which GPU the software device passes for.
+#pragma once
+
+#include <cstdint>
+
+namespace simt {
+
+struct Launch;
+
+// What a multiprocessor has.
+struct Limits {
+  uint32_t shared_per_block, shared_per_multiprocessor, shared_reserved_per_block = 1024;
+  uint32_t threads_per_block = 1024, threads_per_multiprocessor, blocks_per_multiprocessor;
+  uint32_t registers_per_multiprocessor = 65536, cluster_blocks;
+};
+
+struct Device {
+  int major = 9, minor = 0;
+  int multiprocessors = 4;  // few, so that small problems fill several waves
+  int count = 1;            // of devices; with 0, as without a driver
+};
+
+const Device& device();
+// 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument.
+void set_device(const Device& device);
+const Limits& limits();
+
+// How many blocks of such a launch fit a multiprocessor.
+uint32_t blocks_per_multiprocessor(const Launch& launch);
+
+}  // namespace simt
