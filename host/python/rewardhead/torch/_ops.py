@@ -19,7 +19,8 @@ _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
 
 
-def _define(name: str, arguments: str, kernel, fake) -> None:
+def define(name: str, arguments: str, kernel, fake) -> None:
+    """Registers an operator; `arguments` is its schema from behind the opening bracket."""
     _LIBRARY.define(f"{name}({arguments}", tags=_TAGS)
     _LIBRARY.impl(name, kernel, "CPU")
     torch.library.register_fake(f"rewardhead::{name}", fake, lib=_LIBRARY)
@@ -123,7 +124,7 @@ def _score_fake(x, w1, b1, w2, b2):
     return x.new_empty(x.size(0), dtype=torch.float32)
 
 
-_define("score", f"{_HEAD}) -> Tensor", score, _score_fake)
+define("score", f"{_HEAD}) -> Tensor", score, _score_fake)
 
 # ---- head_forward: rewards and the activation mask ----
 
@@ -144,7 +145,7 @@ def _head_forward_fake(x, w1, b1, w2, b2):
     return x.new_empty(x.size(0), dtype=torch.float32), x.new_empty(_mask_shape(x, w1, b1), dtype=torch.int64)
 
 
-_define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forward, _head_forward_fake)
+define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forward, _head_forward_fake)
 
 # ---- head_backward: gradients of every parameter, and dX in x's type where need_x ----
 
@@ -180,7 +181,7 @@ def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     return like(w1), like(b1), like(w2), like(b2), input_gradient
 
 
-_define(
+define(
     "head_backward",
     f"Tensor reward_gradient, Tensor mask, {_HEAD}, bool need_x) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _head_backward,
@@ -231,7 +232,7 @@ def _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, l
     )
 
 
-_define(
+define(
     "preference_loss",
     f"{_HEAD}, {_PAIRS}) -> (Tensor loss, Tensor reward_gradient, Tensor mask, Tensor w_gradient)",
     _preference_loss,
@@ -264,7 +265,7 @@ def _pair_loss_fake(rewards, chosen, rejected, margin, weight, label, normalizer
     return rewards.new_empty(()), torch.empty_like(rewards)
 
 
-_define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient)", _pair_loss, _pair_loss_fake)
+define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient)", _pair_loss, _pair_loss_fake)
 
 # ---- adamw_: one step on each parameter as a flat array ----
 
@@ -300,7 +301,7 @@ def _adamw_fake(parameters, gradients, first, second, learning_rate, beta1, beta
     return None
 
 
-_define(
+define(
     "adamw_",
     "Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, Tensor(c!)[] second_moments, "
     "float learning_rate, float beta1, float beta2, float epsilon, float weight_decay, int step) -> ()",
@@ -316,14 +317,14 @@ _define(
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
-def _differentiable(name: str):
-    """Registers a torch.autograd.Function, whose forward calls `_below(name, ...)`, as the operator's derivative."""
+def differentiable(name: str):
+    """Registers a torch.autograd.Function, whose forward calls `run_below(name, ...)`, as the operator's derivative."""
 
     def register(function):
         def kernel(*arguments):
             if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
                 return function.apply(*arguments)
-            return _below(name, *arguments)
+            return run_below(name, *arguments)
 
         _LIBRARY.impl(name, kernel, "Autograd")
         return function
@@ -331,7 +332,7 @@ def _differentiable(name: str):
     return register
 
 
-def _below(name: str, *arguments):
+def run_below(name: str, *arguments):
     with _below_autograd():
         return getattr(torch.ops.rewardhead, name).default(*arguments)
 
@@ -351,7 +352,7 @@ class _NoSecondDerivative(torch.autograd.Function):
         )
 
 
-def _once_differentiable(backward):
+def once_differentiable(backward):
     """torch.autograd.function.once_differentiable, but also where the gradient that comes in is a constant, so that a
     penalty on gradients is refused rather than ignored."""
 
@@ -377,33 +378,33 @@ def _gradients(needs, reward_gradient, mask, x, head):
     return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=True))
 
 
-@_differentiable("head_forward")
+@differentiable("head_forward")
 class _HeadForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
-        rewards, mask = _below("head_forward", *arguments)
+        rewards, mask = run_below("head_forward", *arguments)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mask)
         ctx.save_for_backward(*arguments, mask)
         return rewards, mask
 
-    @_once_differentiable
+    @once_differentiable
     def backward(ctx, reward_gradient):
         x, *head, mask = ctx.saved_tensors
         return _gradients(ctx.needs_input_grad, reward_gradient, mask, x, head)
 
 
-@_differentiable("preference_loss")
+@differentiable("preference_loss")
 class _PreferenceLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
-        loss, *others = _below("preference_loss", *arguments)
+        loss, *others = run_below("preference_loss", *arguments)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*others)
         ctx.save_for_backward(*arguments[:5], *others)
         return loss, *others
 
-    @_once_differentiable
+    @once_differentiable
     def backward(ctx, loss_gradient):
         x, *head, reward_gradient, mask, w_gradient = ctx.saved_tensors
         needs = ctx.needs_input_grad[:5]
@@ -412,17 +413,17 @@ class _PreferenceLoss(torch.autograd.Function):
         return None, loss_gradient * w_gradient
 
 
-@_differentiable("pair_loss")
+@differentiable("pair_loss")
 class _PairLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
-        loss, gradient = _below("pair_loss", *arguments)
+        loss, gradient = run_below("pair_loss", *arguments)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(gradient)
         ctx.save_for_backward(arguments[0], gradient)
         return loss, gradient
 
-    @_once_differentiable
+    @once_differentiable
     def backward(ctx, loss_gradient):
         _, gradient = ctx.saved_tensors
         return (loss_gradient * gradient,)
