@@ -10,6 +10,10 @@ import threading
 
 import numpy as np
 import pytest
+import safetensors.numpy
+import sklearn.base
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import rewardhead
 from conftest import SAMPLE
@@ -174,11 +178,10 @@ def test_save_load_pickle(tmp_path):
 
 
 def test_the_model_file_is_read_by_the_safetensors_package(tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
     x, pairs = small()
     model = RewardModel(x, 4, epochs=2).fit(pairs)
     model.save(tmp_path / "m.safetensors")
-    tensors = safetensors.load_file(tmp_path / "m.safetensors")
+    tensors = safetensors.numpy.load_file(tmp_path / "m.safetensors")
     assert sorted(tensors) == ["score.0.bias", "score.0.weight", "score.2.bias", "score.2.weight"]
     assert np.array_equal(tensors["score.0.weight"], model.head_.w1) and tensors["score.2.weight"].shape == (1, 4)
 
@@ -267,9 +270,8 @@ check_set_params""".split()
 
 
 def test_estimator_checks():
-    checks = pytest.importorskip("sklearn.utils.estimator_checks")
     passed = []
-    for estimator, check in checks.estimator_checks_generator(RewardModel()):
+    for estimator, check in estimator_checks_generator(RewardModel()):
         if check.func.__name__ in CHECKS:
             check(estimator)
             passed.append(check.func.__name__)
@@ -277,25 +279,23 @@ def test_estimator_checks():
 
 
 def test_clone_shares_the_embeddings():
-    base = pytest.importorskip("sklearn.base")
     x, _ = small()
     model = RewardModel(x, 3, seed=5)
-    copy = base.clone(model)
+    copy = sklearn.base.clone(model)
     assert copy.embeddings is x and copy.get_params() == model.get_params() and not hasattr(copy, "head_")
     with pytest.raises(ValueError, match="no parameter 'width'"):
         model.set_params(width=3)
 
 
 def test_grid_search_over_groups(sample):
-    selection = pytest.importorskip("sklearn.model_selection")
     groups = sample.debates[sample.pairs[:, 0]]
-    grid = selection.GridSearchCV(
+    grid = GridSearchCV(
         RewardModel(sample.embeddings, epochs=20, standardize=True, weight_decay=1.0),
         {"hidden": [0, 16]},
-        cv=selection.GroupKFold(4),
+        cv=GroupKFold(4),
     ).fit(sample.pairs, groups=groups)
     by_hand = []
-    for train, test in selection.GroupKFold(4).split(sample.pairs, groups=groups):
+    for train, test in GroupKFold(4).split(sample.pairs, groups=groups):
         model = RewardModel(sample.embeddings, 16, epochs=20, standardize=True, weight_decay=1.0)
         by_hand.append(model.fit(sample.pairs[train]).score(sample.pairs[test]))
     at = list(grid.cv_results_["param_hidden"]).index(16)
