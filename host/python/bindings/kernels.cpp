@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/python/bindings/kernels.h"
+#include "host/python/bindings/bindings.h"
 
 #include <nanobind/stl/tuple.h>
 

@@ -14,7 +14,7 @@
 #include "host/dataset/error.h"
 #include "host/dataset/split.h"
 #include "host/evaluation/score.h"
-#include "host/python/bindings/kernels.h"
+#include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
 #include "host/training/trainer.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "host/dataset/error.h"
-#include "host/python/bindings/kernels.h"
+#include "host/python/bindings/bindings.h"
 #include "rewardhead/rewardhead.hpp"
 
 namespace nb = nanobind;
@@ -36,5 +36,6 @@ NB_MODULE(_core, module) {
   nb::register_exception_translator(translate);
   module.attr("__version__") = rh_version();
   rewardhead::python::bind_model(module);
+  rewardhead::python::bind_data(module);
   rewardhead::python::bind_kernels(module);
 }

@@ -52,6 +52,24 @@ def train(
     threads: int,
 ) -> tuple[Head, list[dict[str, Any]]]: ...
 
+def read_run(
+    *,
+    model: str,
+    embeddings: str,
+    tensor: str,
+    pairs: str,
+    items: str,
+    chosen: str,
+    rejected: str,
+    label: str | None,
+    group: str,
+    length: str | None,
+    holdout: float,
+    folds: int,
+    fold: int,
+    seed: int,
+) -> dict[str, Any]: ...
+
 _Matrix = tuple[int, int, int, int, int]  # address, rows, row stride, columns, index of the dtype
 _Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2
 _Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
