@@ -3,8 +3,8 @@
 
     python3 bench/torch_peers.py [--quick]
 
-The peer pools first, as we do: pooled rows, F.linear, logsigmoid; rows that several pairs name are scored once. A time is
-the least of several means. Prints a table and writes bench/results/torch_peers.json, rows as those of latest.json.
+The peer pools first, as we do: pooled rows, F.linear, logsigmoid; rows that several pairs name are scored once. A time
+is the least of several means. Prints a table and writes bench/results/torch_peers.json, rows as those of latest.json.
 """
 
 import argparse
@@ -42,7 +42,7 @@ QUICK = ["score, small", "score", "step, 4 rows", "step", "step, linear", "step,
 
 
 class PeerHead(torch.nn.Module):
-    """What one would write: the same parameters, F.linear and relu. bf16 input is widened, as ours is computed in fp32."""
+    """What one would write: the same parameters, F.linear and relu. bf16 input is widened, as we compute in fp32."""
 
     def __init__(self, head):
         super().__init__()

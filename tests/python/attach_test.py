@@ -116,7 +116,9 @@ def test_an_mlp_head_is_restored_and_refused_by_the_stock_classes(name, tmp_path
         with pytest.raises(Exception, match="load it with rewardhead.torch.from_pretrained"):
             loader.from_pretrained(tmp_path)
     loaded = rht.from_pretrained(tmp_path).eval()
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
     ids, mask = batch()
     assert torch.equal(
         loaded(input_ids=ids, attention_mask=mask).logits, model(input_ids=ids, attention_mask=mask).logits

@@ -17,7 +17,14 @@ EXAMPLE = ROOT / "host" / "python" / "examples" / "distributed.py"
 
 def torchrun(processes, *command):
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *map(str, command)],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            *map(str, command),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -69,7 +76,8 @@ def hook(state, bucket):
     work = dist.all_reduce(bucket.buffer().div_(2), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 head.register_comm_hook(None, hook)
-chosen, rejected = (torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5])) if rank == 0 else (torch.zeros(0, dtype=torch.long),) * 2
+none = torch.zeros(0, dtype=torch.long)
+chosen, rejected = (torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5])) if rank == 0 else (none, none)
 normalizer = rht.global_normalizer(len(chosen))  # 3 pairs on two ranks, all of them on one
 assert normalizer == 1.5, normalizer
 for step in range(3):

@@ -138,7 +138,15 @@ def tensor(*values):
     "shape, arguments, message",
     [
         ((2, 3, 4), dict(attention_mask=tensor([1, 1, 0], [0, 0, 0])), r"attention_mask\[1\] marks no token"),
-        ((2, 3, 4), dict(attention_mask=tensor([1, 1, 0],)), r"shape \(1, 3\); expected \(2, 3\)"),
+        (
+            (2, 3, 4),
+            dict(
+                attention_mask=tensor(
+                    [1, 1, 0],
+                )
+            ),
+            r"shape \(1, 3\); expected \(2, 3\)",
+        ),
         ((2, 3, 4), dict(attention_mask=tensor([1, 2, 0], [1, 0, 0])), "other values than 0 and 1"),
         ((2, 3, 4), dict(attention_mask=torch.ones(2, 3)), "torch.float32"),
         ((6, 4), dict(attention_mask=tensor([1, 1, 0], [1, 0, 0])), r"\(6, 4\); expected \[batch, tokens, input\]"),
@@ -148,7 +156,7 @@ def tensor(*values):
         ((2, 3, 4), dict(positions=tensor(0.0, 1.0)), "positions is torch.float32"),
         ((6, 4), dict(cu_seqlens=tensor(0, 3, 3, 6)), r"cu_seqlens\[1\] is 3 and cu_seqlens\[2\] is 3"),
         ((6, 4), dict(cu_seqlens=tensor(0, 4, 3, 6)), "at least one token"),
-        ((6, 4), dict(cu_seqlens=tensor(0, 3, 7)), "from 0 to 7; expected 0 to the number of tokens, 6"),
+        ((6, 4), dict(cu_seqlens=tensor(0, 3, 7)), "from 0 to 7; expected 0 to 6, the number of tokens"),
         ((6, 4), dict(cu_seqlens=tensor(1, 6)), "from 1 to 6"),
         ((6, 4), dict(cu_seqlens=tensor(0.0, 6.0)), "cu_seqlens is torch.float32"),
         ((2, 3, 4), dict(cu_seqlens=tensor(0, 6)), r"\(2, 3, 4\); expected, with cu_seqlens"),

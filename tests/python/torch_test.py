@@ -278,7 +278,9 @@ def test_a_module_cast_to_bfloat16(hidden):
     assert r.dtype == torch.float32
     close(r, rewards64(x.double(), tensors64(head)), 1e-6)
     rht.preference_loss(head, x, chosen, rejected).backward()
-    assert all(p.grad.dtype == torch.bfloat16 and p.grad.any() for p in list(head.parameters())[: 1 if not hidden else 3])
+    assert all(
+        p.grad.dtype == torch.bfloat16 and p.grad.any() for p in list(head.parameters())[: 1 if not hidden else 3]
+    )
 
 
 @pytest.mark.parametrize("hidden", [0, 37])
@@ -359,7 +361,9 @@ def test_adamw_follows_torch(hidden):
         rht.preference_loss(head, x, chosen, rejected).backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 0.5)
         for a, b in zip(head.parameters(), other.parameters(), strict=True):
-            b.grad = a.grad.clone()  # the same: of b2's, which is 0 but for rounding, the two would make different steps
+            b.grad = (
+                a.grad.clone()
+            )  # the same: of b2's, which is 0 but for rounding, the two would make different steps
         ours.step()
         theirs.step()
         for scheduler in schedulers:
@@ -427,7 +431,11 @@ def test_parametrized_layers_work():
         (dict(x=torch.randn(23, 18)), ValueError, "x has 18 columns; expected 19"),
         (dict(x=torch.randn(23, 19).double()), ValueError, "x is torch.float64"),
         (dict(x=torch.randn(19)), ValueError, r"x is torch.float32 of the shape \(19,\)"),
-        (dict(chosen=torch.tensor([23]), rejected=torch.tensor([0])), ValueError, r"chosen\[0\] is 23; expected 0 to 22"),
+        (
+            dict(chosen=torch.tensor([23]), rejected=torch.tensor([0])),
+            ValueError,
+            r"chosen\[0\] is 23; expected 0 to 22",
+        ),
         (dict(chosen=torch.tensor([2**32]), rejected=torch.tensor([0])), ValueError, r"chosen\[0\] is 4294967296"),
         (dict(chosen=torch.tensor([-1]), rejected=torch.tensor([0])), ValueError, r"chosen\[0\] is -1"),
         (dict(chosen=torch.tensor([1]), rejected=torch.tensor([1])), ValueError, "the same row"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pip install .`: a wheel that, beside NumPy alone and away from the source, trains, scores and is the command line."""
+"""`pip install .`: a wheel that, with NumPy alone and away from the source, trains, scores and is the program."""
 
 import os
 import pathlib
@@ -18,7 +18,8 @@ assert not [name for name in ("sklearn", "torch", "scipy") if name in sys.module
 x = numpy.load(sys.argv[1])
 model = rewardhead.RewardModel(x, 8, epochs=2).fit([[0, 1], [2, 3]])
 model.save("m.safetensors")
-print(rewardhead.__file__, rewardhead.RewardModel.load("m.safetensors").predict(x[:2]).tolist() == model.predict(x[:2]).tolist())
+again = rewardhead.RewardModel.load("m.safetensors").predict(x[:2])
+print(rewardhead.__file__, again.tolist() == model.predict(x[:2]).tolist())
 """
 
 
@@ -54,6 +55,9 @@ def test_the_wheel(tmp_path):
     assert run(python, "-m", "rewardhead", "--version", cwd=tmp_path, env=clean).strip() == version
     for binary in [site / "rewardhead" / "rewardhead", *(site / "rewardhead").glob("_core*.so")]:
         needs = [line.split()[0] for line in run("ldd", binary).splitlines()]
-        foreign = [name for name in needs if not name.startswith(("linux-vdso", "libstdc++", "libm.", "libgcc_s", "libc."))
-                   and "ld-linux" not in name]
+        foreign = [
+            name
+            for name in needs
+            if not name.startswith(("linux-vdso", "libstdc++", "libm.", "libgcc_s", "libc.")) and "ld-linux" not in name
+        ]
         assert not foreign, f"{binary.name} needs {foreign}"

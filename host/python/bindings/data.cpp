@@ -55,8 +55,7 @@ nb::dict read_run(const std::string& model, const std::string& embeddings, const
     }
     const dataset::Items* looked_up = known ? &*known : nullptr;
     const dataset::Preferences all = dataset::read_preferences(
-        pairs,
-        {.chosen = chosen, .rejected = rejected, .margin = {}, .weight = {}, .label = std::move(label)},
+        pairs, {.chosen = chosen, .rejected = rejected, .margin = {}, .weight = {}, .label = std::move(label)},
         looked_up, rows.rows());
     split = folds > 0 ? dataset::split_folds(all, *known, folds, fold)
                       : dataset::split_holdout(all, looked_up, holdout, seed);

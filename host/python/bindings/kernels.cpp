@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/python/bindings/bindings.h"
-
 #include <nanobind/stl/tuple.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "host/dataset/error.h"
+#include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
 #include "host/runtime/plan.h"
 
@@ -148,8 +147,7 @@ void linear_loss_gradients(int threads, const MatrixTuple& x, Address w, const P
 void adamw(int threads, int64_t count, Address parameter, Address gradient, Address first_moment, Address second_moment,
            double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
   constexpr int64_t kPart = int64_t{1} << 24;
-  const rh_adamw_options options{
-      sizeof(rh_adamw_options), learning_rate, beta1, beta2, epsilon, weight_decay, 0, step};
+  const rh_adamw_options options{sizeof(rh_adamw_options), learning_rate, beta1, beta2, epsilon, weight_decay, 0, step};
   for (int64_t first = 0; first < count; first += kPart) {
     const Plan plan(context(threads),
                     {.rows = 1, .input_dim = std::min(kPart, count - first), .operations = RH_OPTIMIZER});

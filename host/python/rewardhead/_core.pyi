@@ -51,7 +51,6 @@ def train(
     standardize: bool,
     threads: int,
 ) -> tuple[Head, list[dict[str, Any]]]: ...
-
 def read_run(
     *,
     model: str,

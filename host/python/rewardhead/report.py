@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m rewardhead.report RUN`` writes RUN/report.html, one self-contained page about what ``rewardhead train`` did.
+"""``python -m rewardhead.report RUN`` writes RUN/report.html, one self-contained page about a run of the program.
 
 Needs matplotlib (``pip install rewardhead[report]``), and the files that the run was made from where they were.
 """
@@ -89,7 +89,7 @@ def _page(name: str, config: dict, metrics: list, figures: dict, data: dict) -> 
         (
             f"Reliability, {shown}",
             _image(_reliability(difference, label), "share of hits by confidence")
-            + "<p class=note>Pairs are put into 15 equal bins by the probability that the head gives to its own choice. "
+            + "<p class=note>Pairs lie in 15 equal bins by the probability that the head gives to its own choice. "
             "On the diagonal that probability is how often it is right; below, the head is too sure of itself.</p>",
         ),
     ]
@@ -109,19 +109,18 @@ def _page(name: str, config: dict, metrics: list, figures: dict, data: dict) -> 
             )
         )
     sections.append((f"The pairs it gets most wrong, {shown}", _wrong_pairs(chosen, rejected, difference, label, data)))
-    text = pathlib.PurePath(config["embeddings"]).name
     settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in sorted(config.items()))
     sections.append(
         (
             "Settings",
-            f"<p>The run is repeated by <code>rewardhead train --config config.toml --out ANOTHER</code> with "
-            f"rewardhead {_core.__version__}; the embeddings are {html.escape(text)}.</p><pre>{html.escape(settings)}</pre>",
+            "<p>The run is repeated by <code>rewardhead train --config config.toml --out ANOTHER</code> with rewardhead "
+            f"{_core.__version__}.</p><pre>{html.escape(settings)}</pre>",
         )
     )
     body = "".join(f"<h2>{title}</h2>\n{content}\n" for title, content in sections)
     title = f"Reward head: {html.escape(name)}"
     return (
-        f'<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style></head>'
+        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style></head>"
         f"<body>\n<h1>{title}</h1>\n{body}</body></html>\n"
     )
 
@@ -135,9 +134,10 @@ def _figures_table(figures: dict) -> str:
             continue
         if key == "accuracy_interval":
             over = figures["train"]["accuracy_interval_over"]
-            key_text, cells = f"95 % interval of accuracy, over {over}" if over else key, [
-                "–" if not p[key] else f"{p[key][0]:.3f} to {p[key][1]:.3f}" for p in parts.values()
-            ]
+            key_text, cells = (
+                f"95 % interval of accuracy, over {over}" if over else key,
+                ["–" if not p[key] else f"{p[key][0]:.3f} to {p[key][1]:.3f}" for p in parts.values()],
+            )
         else:
             key_text = key.replace("_", " ")
             cells = [
@@ -257,7 +257,10 @@ def main() -> int:
     """The command: 0, 1 for a failure, 2 for wrong usage."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         helped = sys.argv[1:] in (["--help"], ["-h"])
-        print("Usage: python -m rewardhead.report RUN\n\nWrites RUN/report.html.", file=sys.stdout if helped else sys.stderr)
+        print(
+            "Usage: python -m rewardhead.report RUN\n\nWrites RUN/report.html.",
+            file=sys.stdout if helped else sys.stderr,
+        )
         return 0 if helped else 2
     try:
         print(write_report(sys.argv[1]))

@@ -23,8 +23,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     """Gives an ``AutoModelForSequenceClassification`` (Llama, Qwen2, Mistral, Gemma2, GPT-2, ...) our head as its
     ``score``, and a forward that pools each sequence's last token by the attention mask and scores only that.
 
-    hidden=0 keeps its linear ``score``: same weight, same name, and what ``save_pretrained`` writes is read by the stock
-    class. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads what
+    hidden=0 keeps its linear ``score``: same weight, same name, and the stock class reads what ``save_pretrained``
+    writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads what
     ``save_pretrained`` writes, and the stock classes refuse it.
 
     Changes `model` and returns it. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
@@ -32,8 +32,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     score = getattr(model, "score", None)
     if not isinstance(score, nn.Linear) or not hasattr(model, "base_model_prefix"):
         raise TypeError(
-            f"{type(model).__name__} has {type(score).__name__} as its score; expected a model for sequence classification "
-            "with a linear score, to which nothing is attached yet"
+            f"{type(model).__name__} has {type(score).__name__} as its score; expected a model for sequence "
+            "classification with a linear score, to which nothing is attached yet"
         )
     if score.out_features != 1 or score.bias is not None:
         raise ValueError(
@@ -65,7 +65,7 @@ def from_pretrained(folder: str | os.PathLike[str], **options: Any) -> nn.Module
     entry = fields.pop(_ENTRY, None)
     if entry is None:
         raise ValueError(
-            f"{folder}: its config has no entry '{_ENTRY}', so there is no MLP head; load it with the stock class, then attach"
+            f"{folder}: its config has no entry '{_ENTRY}', so there is no MLP head; load it with the stock class"
         )
     fields["id2label"] = {0: "LABEL_0"}
     verbosity = logging.get_verbosity()
@@ -102,7 +102,9 @@ def _forward(
     from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
     if labels is not None:
-        raise ValueError("labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits")
+        raise ValueError(
+            "labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits"
+        )
     outputs = getattr(self, self.base_model_prefix)(
         input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **options
     )

@@ -59,7 +59,9 @@ def _parameters(columns: int, w1: Tensor, b1: Tensor | None, w2: Tensor | None, 
     """hidden, and addresses; linear head: w1 [1, input] alone, hidden 0."""
     for tensor in (w1,) if b1 is None else (w1, b1, w2, b2):
         if tensor.dtype is not torch.float32 or not tensor.is_contiguous() or not tensor.is_cpu:
-            raise ValueError(f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on the CPU")
+            raise ValueError(
+                f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on the CPU"
+            )
     hidden, width = w1.shape
     if width != columns:
         raise ValueError(f"x has {columns} columns; expected {width}, the head's input")
@@ -95,8 +97,8 @@ def _pairs(rows: int, chosen, rejected, margin, weight, label):
             good = values.dtype == torch.float32 and values.is_contiguous() and values.is_cpu
             if not good or values.shape != (count,):
                 raise ValueError(
-                    f"{name} is {values.dtype} of the shape {tuple(values.shape)} on {values.device}; expected float32, "
-                    f"[{count}], on the CPU"
+                    f"{name} is {values.dtype} of the shape {tuple(values.shape)} on {values.device}; expected "
+                    f"float32, [{count}], on the CPU"
                 )
     addresses = (_address(chosen), _address(rejected), element, count)
     return count, (*addresses, _address(margin), _address(weight), _address(label))
@@ -135,9 +137,7 @@ def _head_forward(x, w1, b1, w2, b2):
     rewards = torch.empty(matrix[1])
     mask = torch.empty(_mask_shape(x, w1, b1), dtype=torch.int64)
     if matrix[1]:
-        _core.head_forward(
-            torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr()
-        )
+        _core.head_forward(torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr())
     return rewards, mask
 
 
@@ -244,7 +244,9 @@ define(
 
 def _pair_loss(rewards, chosen, rejected, margin, weight, label, normalizer):
     good = rewards.dtype == torch.float32 and rewards.dim() == 1 and rewards.is_contiguous()
-    _require(good, f"rewards is {rewards.dtype} of the shape {tuple(rewards.shape)}; expected contiguous float32, [rows]")
+    _require(
+        good, f"rewards is {rewards.dtype} of the shape {tuple(rewards.shape)}; expected contiguous float32, [rows]"
+    )
     count, pairs = _pairs(len(rewards), chosen, rejected, margin, weight, label)
     loss, gradient = rewards.new_empty(()), torch.empty_like(rewards)
     if count == 0:
@@ -275,8 +277,8 @@ def _adamw(parameters, gradients, first, second, learning_rate, beta1, beta2, ep
         for tensor in group:
             if tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.shape != group[0].shape:
                 raise ValueError(
-                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)}; expected contiguous float32 "
-                    f"of the parameter's shape, {tuple(group[0].shape)}"
+                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)}; expected contiguous "
+                    f"float32 of the parameter's shape, {tuple(group[0].shape)}"
                 )
     threads = torch.get_num_threads()
     for parameter, gradient, m, v in zip(parameters, gradients, first, second, strict=True):

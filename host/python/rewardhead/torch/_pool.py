@@ -50,9 +50,7 @@ def _position_rows_fake(positions, batch, tokens):
     return torch.empty_like(positions)
 
 
-define(
-    "position_rows", "Tensor positions, SymInt batch, SymInt tokens) -> Tensor", _position_rows, _position_rows_fake
-)
+define("position_rows", "Tensor positions, SymInt batch, SymInt tokens) -> Tensor", _position_rows, _position_rows_fake)
 
 # ---- segment_offsets: cu_seqlens [n + 1], checked, as int64 ----
 
@@ -65,7 +63,7 @@ def _segment_offsets(cu_seqlens, tokens):
         )
     if int(offsets[0]) != 0 or int(offsets[-1]) != tokens:
         raise ValueError(
-            f"cu_seqlens goes from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to the number of tokens, {tokens}"
+            f"cu_seqlens goes from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to {tokens}, the number of tokens"
         )
     short = offsets.diff() < 1
     if bool(short.any()):
@@ -210,7 +208,7 @@ def pool_last_token(
         is then [batch, tokens, input].
     positions : [batch] int64, 0 to tokens - 1; hidden_states is [batch, tokens, input].
     cu_seqlens : [batch + 1] int32 or int64, from 0 to tokens: sequence i of a packed batch has the tokens from
-        cu_seqlens[i] up to, but not including, cu_seqlens[i + 1]. hidden_states is [tokens, input] or [1, tokens, input].
+        cu_seqlens[i] up to, but not including, cu_seqlens[i + 1]. hidden_states is [tokens, input], or with a 1 before.
 
     A sequence without a token, or a position out of range, raises ValueError.
     """
