@@ -156,7 +156,7 @@ def tensor(*values):
         ((2, 3, 4), dict(positions=tensor(0.0, 1.0)), "positions is torch.float32"),
         ((6, 4), dict(cu_seqlens=tensor(0, 3, 3, 6)), r"cu_seqlens\[1\] is 3 and cu_seqlens\[2\] is 3"),
         ((6, 4), dict(cu_seqlens=tensor(0, 4, 3, 6)), "at least one token"),
-        ((6, 4), dict(cu_seqlens=tensor(0, 3, 7)), "from 0 to 7; expected 0 to 6, the number of tokens"),
+        ((6, 4), dict(cu_seqlens=tensor(0, 3, 7)), "from 0 to 7; expected 0 to 6, all tokens"),
         ((6, 4), dict(cu_seqlens=tensor(1, 6)), "from 1 to 6"),
         ((6, 4), dict(cu_seqlens=tensor(0.0, 6.0)), "cu_seqlens is torch.float32"),
         ((2, 3, 4), dict(cu_seqlens=tensor(0, 6)), r"\(2, 3, 4\); expected, with cu_seqlens"),

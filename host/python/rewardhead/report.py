@@ -113,8 +113,8 @@ def _page(name: str, config: dict, metrics: list, figures: dict, data: dict) -> 
     sections.append(
         (
             "Settings",
-            "<p>The run is repeated by <code>rewardhead train --config config.toml --out ANOTHER</code> with rewardhead "
-            f"{_core.__version__}.</p><pre>{html.escape(settings)}</pre>",
+            "<p>The run is repeated by <code>rewardhead train --config config.toml --out ANOTHER</code> with "
+            f"rewardhead {_core.__version__}.</p><pre>{html.escape(settings)}</pre>",
         )
     )
     body = "".join(f"<h2>{title}</h2>\n{content}\n" for title, content in sections)

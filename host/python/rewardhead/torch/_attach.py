@@ -24,8 +24,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     ``score``, and a forward that pools each sequence's last token by the attention mask and scores only that.
 
     hidden=0 keeps its linear ``score``: same weight, same name, and the stock class reads what ``save_pretrained``
-    writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads what
-    ``save_pretrained`` writes, and the stock classes refuse it.
+    writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads
+    what ``save_pretrained`` writes, and the stock classes refuse it.
 
     Changes `model` and returns it. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
     """

@@ -63,7 +63,7 @@ def _segment_offsets(cu_seqlens, tokens):
         )
     if int(offsets[0]) != 0 or int(offsets[-1]) != tokens:
         raise ValueError(
-            f"cu_seqlens goes from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to {tokens}, the number of tokens"
+            f"cu_seqlens goes from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to {tokens}, all tokens"
         )
     short = offsets.diff() < 1
     if bool(short.any()):
