@@ -27,6 +27,13 @@ class Sample:
         self.pairs = np.array([[row[name] for name in line.split(",")[:2]] for line in lines[1:]])
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What was skipped, in the words of GoogleTest, which `run` looks for to say what was left out."""
+    for report in terminalreporter.stats.get("skipped", []):
+        file, line, reason = report.longrepr
+        terminalreporter.write_line(f"{file}:{line}: Skipped\n{reason.removeprefix('Skipped: ')}")
+
+
 @pytest.fixture(scope="session")
 def sample() -> Sample:
     return Sample()

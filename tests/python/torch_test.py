@@ -412,6 +412,9 @@ def test_state_dict_and_files(tmp_path):
         with torch.no_grad():
             assert (head(x).numpy() == model.predict(x)).all()  # DLPack
             assert (head(x.bfloat16()).numpy() == model.predict(x.bfloat16())).all()
+            by_tensor = rewardhead.RewardModel.load(tmp_path / "model.safetensors", x.bfloat16())
+            expected = head(x.bfloat16())[1] - head(x.bfloat16())[0]
+            assert by_tensor.decision_function([[1, 0]])[0] == expected.item()
         assert copy.deepcopy(head)(x).equal(head(x))
 
 

@@ -123,8 +123,8 @@ class RewardModel:
         x = self._embeddings()
         pairs = _as_pairs(pairs, len(x))
         rows, inverse = np.unique(pairs, return_inverse=True)
-        every = len(rows) * 2 > len(x)  # then copying the rows that are needed would cost more
-        rewards = self.predict(x)[rows] if every else self.predict(_take_rows(x, rows))
+        few = isinstance(x, np.ndarray) and len(rows) * 2 < len(x)  # else copying them would cost more
+        rewards = self.predict(x[rows]) if few else self.predict(x)[rows]
         rewards = rewards[inverse.reshape(pairs.shape)]
         return rewards[:, 0] - rewards[:, 1]
 
@@ -279,14 +279,6 @@ def _as_matrix(name: str, values: Any) -> Any:
     if len(values.shape) != 2:
         raise ValueError(f"{name} has the shape {tuple(values.shape)}; expected 2 dimensions, [rows, input]")
     return values
-
-
-def _take_rows(x: Any, rows: NDArray[np.int64]) -> Any:
-    if isinstance(x, np.ndarray):
-        return x[rows]
-    import torch  # the only other owner of matrices that DLPack brings here with rows to take
-
-    return x[torch.from_numpy(rows.astype(np.int64))]
 
 
 def _as_pairs(values: ArrayLike, rows: int) -> NDArray[np.int32]:
