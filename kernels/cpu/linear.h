@@ -100,9 +100,15 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
 template <class V, class Element>
 void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, int64_t rows, float* rewards) {
   int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) linear_rewards<V, 4>(x + row * stride, stride, w, input, rewards + row);
-  for (; row + 2 <= rows; row += 2) linear_rewards<V, 2>(x + row * stride, stride, w, input, rewards + row);
-  for (; row < rows; ++row) linear_rewards<V, 1>(x + row * stride, stride, w, input, rewards + row);
+  const auto add = [&]<int count>(std::integral_constant<int, count>) {
+    for (; row + count <= rows; row += count) {
+      linear_rewards<V, count>(x + row * stride, stride, w, input, rewards + row);
+    }
+  };
+  if (sizeof(Element) == 2) add(std::integral_constant<int, 8>());  // 4,096 rows of 4,096: 1.15 to 1.2 times as fast
+  add(std::integral_constant<int, 4>());
+  add(std::integral_constant<int, 2>());
+  add(std::integral_constant<int, 1>());
 }
 
 // Whether V::load_two leaves elements in their order, so that `count` of them are the first `count`.
