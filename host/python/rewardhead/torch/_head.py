@@ -33,7 +33,8 @@ class RewardHead(nn.Module):
     ``head(x)`` maps x [rows, input] of float32, float16 or bfloat16 to rewards [rows] in float32. Parameters start as
     those of ``torch.nn.Linear`` and are named as in the model file: ``0.weight`` [hidden, input], ``0.bias``,
     ``2.weight`` [1, hidden], ``2.bias``; of the linear head ``weight`` [1, input]. They are computed with in float32,
-    also where the module is cast to a narrower type.
+    also where the module is cast to a narrower type. Of an MLP head, rewards of at most 16 rows at once may differ by
+    rounding from those of the same rows among many.
     """
 
     def __init__(self, input: int, hidden: int = 256) -> None:
