@@ -132,7 +132,7 @@ struct KernelTable {
   size_t (*backward_workspace)(const Shape&, int threads);
   void (*backward)(const BackwardArguments&, const Executor&, void* workspace);
 
-  // The three above of a linear head whose pairs are rows (2i, 2i+1), in one pass over X: the arguments of all three as
+  // The three above of a linear head whose pairs are rows (2i, 2i+1), in one pass over many rows: the arguments of all three as
   // for one call after another, and the same bits.
   size_t (*linear_step_workspace)(const Shape&, int threads);
   void (*linear_step)(const ForwardArguments&, const PairLossArguments&, const BackwardArguments&, const Executor&,

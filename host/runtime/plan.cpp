@@ -146,8 +146,8 @@ void check_tensors(const rh_plan& plan, const char* name, const rh_tensors* tens
   check_pointer(name, tensors->b2, "->b2");
 }
 
-// The first of `count` for which bad(i) is 1, or `count`. Blocks without a branch, so that the compiler takes several at
-// a time: there may be millions of pairs.
+// The first of `count` for which bad(i) is 1, or `count`. Blocks have no branch, so that the compiler takes several at a
+// time: there may be millions of pairs.
 template <class Bad>
 int64_t first_bad(int64_t count, const Bad& bad) {
   constexpr int64_t kBlock = 1024;
@@ -155,9 +155,8 @@ int64_t first_bad(int64_t count, const Bad& bad) {
     const int64_t end = std::min(count, first + kBlock);
     uint32_t any = 0;
     for (int64_t i = first; i < end; ++i) any |= bad(i);
-    while (any) {
-      if (bad(first)) return first;
-      ++first;
+    for (int64_t i = first; any && i < end; ++i) {
+      if (bad(i)) return i;
     }
   }
   return count;

@@ -2,17 +2,17 @@
 //
 //   z = X W1^T + b1      r = w2 . relu(z) + b2      mask = !(z <= 0)        X [rows, input]  W1 [hidden, input]
 //
-// Rows lie in the vector lanes. A panel of up to V::tile_vectors vectors of rows is transposed once into
-// panel[k][row]; a tile is V::tile_hidden hidden units by one panel, its accumulators start at b1, and its epilogue,
-// still in registers, yields the mask bits and adds w2 relu(z) to the rows' rewards without a horizontal sum.
+// Rows lie in the vector lanes. A panel of V::tile_vectors vectors of rows (the last one up to one more) is transposed
+// once into panel[k][row]; a tile is V::tile_hidden hidden units by one panel, its accumulators start at b1, and its
+// epilogue, still in registers, yields the mask bits and adds w2 relu(z) to the rows' rewards without a horizontal sum.
 // W1 is read where it lies, by broadcast; z is never stored.
 //
-// In a plan for at most kFewRows rows (scoring one response, best-of-N, a micro-batch) they would leave lanes empty, and
-// W1 is what takes time. There columns lie in the lanes, X and W1 are read where they lie, each W1 once for four rows,
-// and a sum over the lanes is all that a tile costs beside its multiply-adds.
+// A plan for at most kFewRows rows (scoring one response, best-of-N, a micro-batch) would leave lanes empty, and W1 is
+// what takes its time. There columns lie in the lanes; W1 is read where it lies, once for four rows, and so is X, but for
+// 16-bit elements, which are widened first. A sum over the lanes is all that a tile costs beside its multiply-adds.
 //
-// Every z is b1 and the sum of chains of at most kChain fused multiply-adds, ascending in k; few rows have V::lanes
-// chains at a time, of every V::lanes-th column. Every reward is the sum over hidden units in ascending order within
+// Every z is b1 and the sum of chains of at most kChain multiply-adds (V::fma), ascending in k; few rows have V::lanes
+// chains at a time, chain i of the columns i, i + V::lanes, and so on. Every reward is the sum over hidden units in ascending order within
 // chunks of kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change a bit, as long as the
 // plan is one for few rows or for many in both cases.
 //
@@ -20,7 +20,7 @@
 // chunks as well, and each part packs its panel again.
 //
 // Bound by FMA throughput: per k a tile does tile_hidden * tile_vectors of them on tile_hidden + tile_vectors loads.
-// The panel (input 384: 24 KB at AVX2, 96 KB at AVX-512) comes from L1 or L2; blocking over k was tried (README.md).
+// The panel (input 384: 24 KB at AVX2, 96 KB at AVX-512) comes from L1 or L2; blocking over k was tried (kernels/README.md).
 #pragma once
 
 #include <algorithm>
@@ -122,11 +122,13 @@ constexpr std::array<ForwardTile, V::tile_hidden> forward_tile_row(std::integer_
 // tiles[vectors - 1][units - 1]
 template <class V, int... vectors>
 constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
-  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, forward_units<V>(vectors + 1)>{})...};
+  return std::array{
+      forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, forward_units<V>(vectors + 1)>{})...};
 }
 
-// The most rows of a plan for which columns go into the lanes. With 8 of them on AVX2 both ways take the same time, with
-// 1 this one takes 0.4 of the other's, with 16 it takes 1.3.
+// The most rows of a plan for which columns go into the lanes. On AVX2, 8 rows take the same time either way, 1 row takes
+// 0.4 of the other's, 16 take 1.3. As many rows as lanes is where the other way has full vectors, hence the same limit
+// for AVX-512 and portable, where it was not measured.
 #ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
 template <class V>
 constexpr int64_t kFewRows = REWARDHEAD_FORCE_FEW_ROWS;
@@ -136,7 +138,8 @@ constexpr int64_t kFewRows = V::lanes;
 #endif
 constexpr int kFewRowsTile = 4;  // rows of a tile at most
 
-// Hidden units of a tile: 8 (of 16 registers) or 16 (of 32) chains at least, so that none waits for its own additions.
+// Hidden units of a tile: AVX2 has 8 chains at least, and AVX-512 16, so that none waits for its own additions; portable
+// vectors have 3 or 4, and registers left for the products, which are not fused there.
 template <class V>
 constexpr int few_rows_units(int64_t rows) {
   return rows == 1 ? V::lanes : rows == 2 ? V::lanes / 2 : V::lanes * 3 / 8;

@@ -3,7 +3,8 @@
 //   r = X w      dw = dr^T X      dX = dr w^T                               X [rows, input]  w [input]
 //
 // Two flops an element: bound by reading X, once for r and once for dw, or once for both where pairs are rows
-// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known.
+// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known. One block's worth of rows is
+// read twice, since the kernels one after another compute each slope once.
 //
 // r keeps two vector sums a row. dw is summed over chunks of rows whose number depends on the rows alone: a chunk
 // streams whole rows, eight at a time, into sums in cache, and the chunks are added in ascending order. Both are the
@@ -23,7 +24,8 @@ namespace {
 
 constexpr int64_t kLinearRows = 64;       // of one task of r or dX
 constexpr int64_t kLinearGroup = 8;       // rows added to dw's sums at once,
-constexpr int64_t kLinearFarGroup = 4;    // and these where rows lie a multiple of 4 KB apart and collide in L1
+constexpr int64_t kLinearFarGroup = 4;    // and these where rows of `input` elements are multiples of 4 KB and collide
+                                          // in L1 (the stride would tell better, but must not change a bit)
 constexpr int64_t kLinearChunks = 16;     // at most, of dw
 constexpr int64_t kLinearChunkRows = 16;  // at least: a chunk writes and reads as much as two rows
 constexpr int64_t kLinearColumns = 1024;  // of one task that adds chunks
@@ -115,8 +117,8 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
 template <class Element>
 constexpr bool kInOrder = !std::is_same_v<Element, BFloat16>;
 
-// sums = dr^T X, added to what is there unless `first`; whole vectors of them unless in order. Not inlined: GCC 12 would spill the rows' addresses to whatever
-// is around it, and take twice as long.
+// sums = dr^T X, added to what is there unless `first`: `input` of them, or whole vectors where they are not in order. Not
+// inlined: GCC 12 would spill the rows' addresses to whatever is around it, and take twice as long.
 template <class V, int rows, bool first, class Element>
 [[gnu::noinline]] void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, float* sums) {
   using Two = typename V::Two;
@@ -249,7 +251,7 @@ template <class V>
 void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs, const BackwardArguments& backward,
                  const Executor& executor, void* workspace) {
   const Matrix& x = forward.x;
-  if (x.rows <= kLinearBlockRows) {  // one block, which needs no slopes of its own
+  if (x.rows <= kLinearBlockRows) {  // slopes of blocks would cost more than reading so few rows twice
     linear_forward<V>(forward, executor);
     pair_loss<V>(pairs, executor, workspace);
     return linear_backward<V>(backward, executor, workspace);
@@ -262,7 +264,7 @@ void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs
     const int64_t block_rows = std::clamp(fitting / kLinearGroup * kLinearGroup, kLinearGroup, kLinearBlockRows);
     executor.for_each(chunks, [&](int64_t chunk, int) {
       const int64_t begin = chunk * chunk_rows, end = std::min(x.rows, begin + chunk_rows);
-      float* sums = chunk_sums<Element>(scratch, chunks, chunk, backward.gradient.w1);
+      float* sums = scratch.sums + chunk * scratch.stride;
       for (int64_t row = begin; row < end; row += block_rows) {
         const auto* features = static_cast<const Element*>(x.data) + row * x.stride;
         const int64_t rows = std::min(block_rows, end - row);

@@ -100,7 +100,7 @@ TEST_F(Bitwise, WorkspacesGrowWithTheShape) {
 TEST_F(Bitwise, RowsDoNotDependOnEachOther) {
   Random random(44);
   for (const Sizes& sizes : kShapes) {
-    for (const int64_t plan_rows : {int64_t{4}, std::max<int64_t>(sizes.rows, 64) + 3}) {
+    for (const int64_t plan_rows : {int64_t{4}, int64_t{8}, int64_t{16}, std::max<int64_t>(sizes.rows, 64) + 3}) {
       SCOPED_TRACE(::testing::Message() << sizes << " in a plan for " << plan_rows);
       Sizes everything = sizes;
       everything.rows = std::min(sizes.rows, plan_rows);
@@ -108,7 +108,8 @@ TEST_F(Bitwise, RowsDoNotDependOnEachOther) {
       TestExecutor executor(3);
       Results all(everything);
       run_forward(table(), p, all.rewards.data(), all.mask.data(), executor, plan_rows);
-      for (const int64_t count : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, int64_t{17}, int64_t{63}, plan_rows}) {
+      for (const int64_t count : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, int64_t{7}, int64_t{14}, int64_t{17},
+                                  int64_t{63}, plan_rows}) {
         if (count > plan_rows) continue;
         Sizes picked = everything;
         picked.rows = count;

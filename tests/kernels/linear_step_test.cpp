@@ -84,7 +84,7 @@ TEST_P(LinearStep, SameBitsAsOneAfterAnother) {
   Random random(61);
   int turn = 0;
   for (const int64_t rows : {2, 3, 4, 7, 8, 9, 15, 16, 17, 18, 31, 33, 64, 130, 257, 300, 531}) {
-    for (const int64_t input : {1, 3, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 384, 1057}) {
+    for (const int64_t input : {1, 3, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 384, 1024, 1057, 2048}) {
       ++turn;
       const int64_t pairs = std::max<int64_t>(1, rows / 2 - (turn % 4 == 3 ? turn % 7 : 0));
       const Sizes sizes = {rows, input, 0, GetParam(), turn % 3, turn % 5};

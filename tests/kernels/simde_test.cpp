@@ -94,7 +94,7 @@ TEST_F(SimdeAndNative, SameBitsOfForwardAndBackward) {
   Random random(51);
   std::normal_distribution<double> normal;
   for (const Dtype dtype : kDtypes) {
-    for (Sizes sizes : {Sizes{131, 77, 99}, Sizes{20, 200, 250}, Sizes{65, 130, 0}}) {
+    for (Sizes sizes : {Sizes{131, 77, 99}, Sizes{20, 200, 250}, Sizes{13, 77, 99}, Sizes{65, 130, 0}}) {
       sizes.dtype = dtype;
       SCOPED_TRACE(::testing::Message() << sizes);
       Problem p(sizes);

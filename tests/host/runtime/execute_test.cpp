@@ -201,7 +201,7 @@ TEST(Execute, PlansForMoreRowsAndPairs) {
   const Context context = make_context(2);
   for (const Size& size : kSizes) {
     const Plan exact = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, size.pairs));
-    const int64_t rows = size.rows <= 16 ? size.rows : size.rows + 500;
+    const int64_t rows = size.rows <= 4 ? 4 : size.rows <= 16 ? size.rows : size.rows + 500;
     const Plan larger = make_plan(context.get(), plan_options(rows, size.input, size.hidden, size.pairs + 2000));
     Step a(size.rows, size.input, size.hidden, size.pairs), b(size.rows, size.input, size.hidden, size.pairs);
     EXPECT_TRUE(same_bits(run_all(exact.get(), a, WorkspaceMemory(exact.get()).get()),
