@@ -144,6 +144,10 @@ def test_refusal(tmp_path):
     assert model(input_ids=ids[:1]).logits.shape == (1, 1)
     with pytest.raises(ValueError, match=r"attention_mask\[2\] marks no token"):
         model(input_ids=ids, attention_mask=mask * torch.tensor([1, 1, 0, 1])[:, None])
+    row = torch.ones(1, 8, dtype=torch.long)
+    for packed in ({"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])}, {"cu_seq_lens_q": torch.tensor([0, 4, 8])}):
+        with pytest.raises(ValueError, match="packed in one row"):
+            model(input_ids=row, **packed)
     with pytest.raises(ValueError, match="labels given"):
         model(input_ids=ids, attention_mask=mask, labels=torch.zeros(4))
     with pytest.raises(TypeError, match="to which nothing is attached yet"):

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -127,37 +128,42 @@ def test_storage_types_and_memory():
 
 
 def test_threads_do_not_change_results():
-    x, pairs = small(200, 40, 500)
-    one = RewardModel(x, 32, epochs=3, threads=1).fit(pairs)
+    x, pairs = small(2000, 256, 5000)  # so much work that it is shared
+    one = RewardModel(x, 128, epochs=3, threads=1).fit(pairs)
     assert all(
-        np.array_equal(RewardModel(x, 32, epochs=3, threads=n).fit(pairs).head_.w1, one.head_.w1) for n in (0, 2, 3)
+        np.array_equal(RewardModel(x, 128, epochs=3, threads=n).fit(pairs).head_.w1, one.head_.w1) for n in (0, 2, 3)
     )
 
 
 def test_other_threads_run_meanwhile():
     """The GIL is released: while a fit computes, this thread goes on counting."""
     x, pairs = small(3000, 512, 3000)
-    fit = threading.Thread(target=RewardModel(x, 512, epochs=1, threads=1).fit, args=(pairs,))
-    counted = 0
+    fit = threading.Thread(target=RewardModel(x, 512, epochs=10, threads=1).fit, args=(pairs,))
+    begin = latest = time.perf_counter()
+    longest = 0.0  # that this thread did nothing
     fit.start()
     while fit.is_alive():
-        counted += 1
-    assert counted > 1000
+        now = time.perf_counter()
+        longest, latest = max(longest, now - latest), now
+    assert longest < (latest - begin) / 2  # held for the fit, it would be all of it
 
 
 def fit_in_child(x, pairs, queue):
-    queue.put(RewardModel(x, 16, epochs=2, threads=2).fit(pairs).head_.w1)
+    queue.put(RewardModel(x, 128, epochs=2, threads=2).fit(pairs).head_.w1)
 
 
 def test_a_forked_child_computes():
-    x, pairs = small(300, 64, 400)
-    here = RewardModel(x, 16, epochs=2, threads=2).fit(pairs).head_.w1  # the workers exist before the fork
+    x, pairs = small(2000, 256, 5000)  # so much work that it is shared
+    here = RewardModel(x, 128, epochs=2, threads=2).fit(pairs).head_.w1  # the workers exist before the fork
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=fit_in_child, args=(x, pairs, queue))
+    child = context.Process(target=fit_in_child, args=(x, pairs, queue), daemon=True)
     child.start()
-    assert np.array_equal(queue.get(timeout=60), here)
-    child.join()
+    try:
+        assert np.array_equal(queue.get(timeout=60), here)
+    finally:
+        child.terminate()
+        child.join()
 
 
 # ---- files ----

@@ -122,6 +122,41 @@ def test_dpo(smoothing):
         close(a.grad, b.grad)
 
 
+def test_dpo_of_narrow_log_probabilities():
+    values = (torch.randn(4, 31, generator=torch.Generator().manual_seed(2)) * 10).bfloat16()
+    logits = 0.2 * ((values[0].double() - values[2]) - (values[1].double() - values[3]))
+    expected = (-0.9 * F.logsigmoid(logits) - 0.1 * F.logsigmoid(-logits)).mean()
+    close(rht.dpo_loss(*values, beta=0.2, label_smoothing=0.1), expected, 1e-5)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_default_dtype_changes_nothing(default, hidden, tmp_path):
+    head, x, chosen, rejected, extras = problem(hidden=hidden)
+    head.save(tmp_path / "model.safetensors")
+
+    def results():
+        loaded = rht.RewardHead.load(tmp_path / "model.safetensors")
+        assert all(p.dtype is torch.float32 for p in rht.RewardHead(5, hidden).parameters())
+        input = x.clone().requires_grad_()
+        rht.preference_loss(loaded, input, chosen, rejected, **extras).backward()
+        gradients = [p.grad.clone() for p in loaded.parameters()]
+        rht.AdamW(loaded.parameters(), lr=0.1).step()
+        states = x.view(1, *x.shape)
+        pooled = rht.pool_last_token(states, torch.ones(states.shape[:2], dtype=torch.long))
+        with torch.no_grad():
+            return [loaded(x), loaded(x.bfloat16()), pooled, input.grad, *gradients, *map(torch.clone, loaded.parameters())]
+
+    expected = results()
+    torch.set_default_dtype(default)
+    try:
+        found = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype is torch.float32 and torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("hidden", [0, 37])
 def test_narrow_input(dtype, hidden):

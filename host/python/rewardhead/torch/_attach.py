@@ -14,7 +14,7 @@ from ._head import RewardHead
 from ._pool import pool_last_token
 
 _ENTRY = "rewardhead"
-# Every config turns the keys of id2label into integers as it is read. A key that is none makes the stock classes refuse
+# Every config turns the keys of id2label into integers as it is read. A key that is not an integer makes the stock classes refuse
 # the model, and shows this text, where they would else start with a fresh `score` and say so in a warning only.
 _REFUSAL = "an MLP reward head; load it with rewardhead.torch.from_pretrained"
 
@@ -86,6 +86,12 @@ def from_pretrained(folder: str | os.PathLike[str], **options: Any) -> nn.Module
     return model
 
 
+def _is_packed(options: dict[str, Any]) -> bool:
+    positions = options.get("position_ids")
+    restarts = positions is not None and bool((positions[..., 1:] <= positions[..., :-1]).any())
+    return restarts or any(name.startswith("cu_seq_lens") and options[name] is not None for name in options)
+
+
 def _forward(
     self: nn.Module,
     input_ids: Tensor | None = None,
@@ -103,7 +109,7 @@ def _forward(
 
     if labels is not None:
         raise ValueError(
-            "labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits"
+            "labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits[:, 0]"
         )
     outputs = getattr(self, self.base_model_prefix)(
         input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **options
@@ -111,6 +117,8 @@ def _forward(
     states = outputs.last_hidden_state
     if attention_mask is not None:
         pooled = pool_last_token(states, attention_mask)
+    elif _is_packed(options):
+        raise ValueError("several sequences are packed in one row; pool by cu_seqlens (rewardhead.torch.pool_last_token)")
     elif states.size(0) == 1:
         pooled = states[:, -1]
     else:

@@ -44,10 +44,10 @@ class RewardHead(nn.Module):
         self.input = input
         self.hidden = hidden
         if hidden:
-            self.add_module("0", nn.Linear(input, hidden))
-            self.add_module("2", nn.Linear(hidden, 1))
+            self.add_module("0", nn.Linear(input, hidden, dtype=torch.float32))
+            self.add_module("2", nn.Linear(hidden, 1, dtype=torch.float32))
         else:
-            self.weight = nn.Linear(input, 1, bias=False).weight
+            self.weight = nn.Linear(input, 1, bias=False, dtype=torch.float32).weight
 
     def forward(self, x: Tensor, preferences: Preferences | None = None) -> Tensor:
         """Rewards [rows], or with `preferences` their loss, a scalar: the way that wrappers such as
@@ -168,7 +168,8 @@ def dpo_loss(
         raise ValueError(f"the log-probabilities have the shapes {sorted(shapes)}; expected [pairs], all the same")
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 up to, but not including, 0.5")
-    rewards = beta * torch.cat([policy_chosen - reference_chosen, policy_rejected - reference_rejected])
+    policy = torch.cat([policy_chosen, policy_rejected]).float()
+    rewards = beta * (policy - torch.cat([reference_chosen, reference_rejected]).float())
     count = policy_chosen.size(0)
     rows = torch.arange(2 * count, device=rewards.device)
     label = rewards.new_full((count,), 1 - label_smoothing) if label_smoothing else None

@@ -116,7 +116,7 @@ def score(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2: Tenso
     """Rewards [rows]."""
     x, matrix = _matrix(x)
     hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
-    rewards = torch.empty(matrix[1])
+    rewards = x.new_empty(matrix[1], dtype=torch.float32)
     if matrix[1]:
         _core.head_forward(torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), 0)
     return rewards
@@ -134,8 +134,8 @@ define("score", f"{_HEAD}) -> Tensor", score, _score_fake)
 def _head_forward(x, w1, b1, w2, b2):
     x, matrix = _matrix(x)
     hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
-    rewards = torch.empty(matrix[1])
-    mask = torch.empty(_mask_shape(x, w1, b1), dtype=torch.int64)
+    rewards = x.new_empty(matrix[1], dtype=torch.float32)
+    mask = x.new_empty(_mask_shape(x, w1, b1), dtype=torch.int64)
     if matrix[1]:
         _core.head_forward(torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr())
     return rewards, mask
@@ -159,7 +159,7 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     gradients = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
     if not matrix[1]:
         return tuple(gradient.zero_() for gradient in gradients)
-    input_gradient = gradients[4] if x.dtype == torch.float32 or not need_x else torch.empty(x.shape)
+    input_gradient = gradients[4] if x.dtype == torch.float32 or not need_x else x.new_empty(x.shape, dtype=torch.float32)
     _core.head_backward(
         torch.get_num_threads(),
         matrix,
@@ -215,7 +215,7 @@ def _preference_loss(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label,
             w_gradient.data_ptr(),
         )
     else:
-        rewards = torch.empty(rows)
+        rewards = x.new_empty(rows, dtype=torch.float32)
         _core.head_forward(threads, matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr())
         _core.pair_loss(
             threads, rewards.data_ptr(), rows, pairs, normalizer, loss.data_ptr(), reward_gradient.data_ptr()

@@ -22,7 +22,7 @@ def _last_token_rows(mask):
     if bool(empty.any()):
         raise ValueError(f"attention_mask[{int(empty.int().argmax())}] marks no token; expected at least one a row")
     last = tokens - 1 - marked.flip(1).int().argmax(dim=1)
-    return last + torch.arange(batch) * tokens
+    return last + torch.arange(batch, device=last.device) * tokens
 
 
 def _last_token_rows_fake(mask):
@@ -43,7 +43,7 @@ def _position_rows(positions, batch, tokens):
     if bool(bad.any()):
         at = int(bad.int().argmax())
         raise ValueError(f"positions[{at}] is {int(positions[at])}; expected 0 to {tokens - 1}")
-    return positions + torch.arange(batch) * tokens
+    return positions + torch.arange(batch, device=positions.device) * tokens
 
 
 def _position_rows_fake(positions, batch, tokens):
@@ -144,11 +144,11 @@ def _lengths(offsets):
 
 
 def _segment_of_each_token(offsets, tokens):
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1), _lengths(offsets), output_size=tokens)
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), _lengths(offsets), output_size=tokens)
 
 
 def _segment_mean(states, offsets):
-    means = torch.zeros(len(offsets) - 1, states.size(1))
+    means = states.new_zeros(len(offsets) - 1, states.size(1), dtype=torch.float32)
     means.index_add_(0, _segment_of_each_token(offsets, len(states)), states.to(torch.float32))
     return means / _lengths(offsets)[:, None]
 
