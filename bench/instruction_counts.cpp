@@ -73,8 +73,11 @@ struct Kernel {
 
 // Small, because callgrind runs a kernel some fifty times slower than the processor does.
 const Kernel kKernels[] = {
-    {"forward", {.rows = 8, .input_dim = 256, .hidden_dim = 64, .operations = RH_FORWARD}, &Problem::forward},
+    {"forward", {.rows = 40, .input_dim = 128, .hidden_dim = 64, .operations = RH_FORWARD}, &Problem::forward},
+    {"forward_few_rows", {.rows = 3, .input_dim = 256, .hidden_dim = 64, .operations = RH_FORWARD}, &Problem::forward},
     {"backward", {.rows = 64, .input_dim = 128, .hidden_dim = 64, .operations = RH_BACKWARD}, &Problem::backward},
+    {"backward_few_rows", {.rows = 8, .input_dim = 128, .hidden_dim = 64, .operations = RH_BACKWARD}, &Problem::backward},
+    {"backward_wide", {.rows = 64, .input_dim = 64, .hidden_dim = 192, .operations = RH_BACKWARD}, &Problem::backward},
     {"pair_loss", {.rows = 64, .input_dim = 1, .max_pairs = 256, .operations = RH_PAIR_LOSS}, &Problem::pair_loss},
     {"linear_step",
      {.rows = 16, .input_dim = 512, .max_pairs = 8, .operations = RH_PAIR_LOSS | RH_BACKWARD},

@@ -67,6 +67,8 @@ struct ForwardArguments {
   float* rewards;  // [members, rows]
   uint64_t* mask;  // [mask_blocks(rows), members, hidden]; null when only scoring, and for the linear head
   int64_t members = 1;
+  // The most rows of any call whose rewards must agree with this one's bit for bit: few are summed in another order.
+  int64_t plan_rows = kMaskRows;
 };
 
 struct BackwardArguments {

@@ -21,7 +21,7 @@ struct Processor {
 };
 
 Processor read_processor() {
-  constexpr std::array<std::string_view, 8> kSets{"fma",      "f16c",     "avx2",     "avx512f",
+  constexpr std::array<std::string_view, 9> kSets{"fma",     "f16c",     "bmi2",     "avx2",    "avx512f",
                                                   "avx512bw", "avx512dq", "avx512vl", "asimd"};
   Processor processor;
   std::ifstream stream("/proc/cpuinfo");

@@ -12,7 +12,7 @@ constexpr int64_t kBlockRows = 4096;  // work for many threads; 12 MiB of fp32 a
 size_t element_bytes(rh_dtype dtype) { return dtype == RH_F32 ? 4 : 2; }
 
 PlanOptions plan_options(const dataset::Embeddings& embeddings, int64_t hidden) {
-  return {.rows = std::min(kBlockRows, embeddings.rows()),
+  return {.rows = kBlockRows,  // also for fewer, since plans for few rows round otherwise
           .input_dim = embeddings.columns(),
           .hidden_dim = hidden,
           .operations = RH_FORWARD,

@@ -146,16 +146,34 @@ void check_tensors(const rh_plan& plan, const char* name, const rh_tensors* tens
   check_pointer(name, tensors->b2, "->b2");
 }
 
+// The first of `count` for which bad(i) is 1, or `count`. Blocks without a branch, so that the compiler takes several at
+// a time: there may be millions of pairs.
+template <class Bad>
+int64_t first_bad(int64_t count, const Bad& bad) {
+  constexpr int64_t kBlock = 1024;
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t end = std::min(count, first + kBlock);
+    uint32_t any = 0;
+    for (int64_t i = first; i < end; ++i) any |= bad(i);
+    while (any) {
+      if (bad(first)) return first;
+      ++first;
+    }
+  }
+  return count;
+}
+
 void check_values(const char* name, const float* values, int64_t count, float low, float high) {
   if (!values) return;
   check_pointer(name, values);
-  for (int64_t i = 0; i < count; ++i) {
-    if (values[i] >= low && values[i] <= high) continue;  // NaN fails both
-    refuse(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) + "; expected " +
-           (high == 1  ? "0 to 1"
-            : low == 0 ? "a finite number that is not negative"
-                       : "a finite number"));
-  }
+  const int64_t bad = first_bad(count, [&](int64_t i) -> uint32_t {
+    return !((values[i] >= low) & (values[i] <= high));  // NaN fails both
+  });
+  if (bad == count) return;
+  refuse(std::string(name) + "[" + std::to_string(bad) + "] is " + std::to_string(values[bad]) + "; expected " +
+         (high == 1  ? "0 to 1"
+          : low == 0 ? "a finite number that is not negative"
+                     : "a finite number"));
 }
 
 void check_pairs(const rh_plan& plan, const rh_pairs* pairs, int64_t rows, double normalizer) {
@@ -173,10 +191,15 @@ void check_pairs(const rh_plan& plan, const rh_pairs* pairs, int64_t rows, doubl
   } else {
     check_pointer("pairs->chosen", pairs->chosen);
     check_pointer("pairs->rejected", pairs->rejected);
-    for (int64_t i = 0; i < pairs->count; ++i) {
-      const int64_t chosen = pairs->chosen[i], rejected = pairs->rejected[i];
-      if (chosen >= 0 && chosen < rows && rejected >= 0 && rejected < rows && chosen != rejected) continue;
-      const std::string where = "[" + std::to_string(i) + "] is ";
+    const int64_t bad = first_bad(
+        pairs->count, [all_chosen = pairs->chosen, all_rejected = pairs->rejected,
+                       limit = static_cast<uint32_t>(rows)](int64_t i) -> uint32_t {
+          const auto chosen = static_cast<uint32_t>(all_chosen[i]), rejected = static_cast<uint32_t>(all_rejected[i]);
+          return (chosen >= limit) | (rejected >= limit) | (chosen == rejected);  // a negative one is large
+        });
+    if (bad < pairs->count) {
+      const int64_t chosen = pairs->chosen[bad], rejected = pairs->rejected[bad];
+      const std::string where = "[" + std::to_string(bad) + "] is ";
       if (chosen < 0 || chosen >= rows) {
         refuse("pairs->chosen" + where + std::to_string(chosen) + "; expected 0 to " + std::to_string(rows - 1));
       }
@@ -346,7 +369,7 @@ class Execution {
   kernels::ForwardArguments forward_arguments(int64_t member, int64_t members, const rh_matrix& x,
                                               const rh_tensors& parameters, float* rewards) const {
     return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
-            rewards + member * x.rows, memory_.mask, members};
+            rewards + member * x.rows, memory_.mask, members, plan_.shape.rows};
   }
   kernels::PairLossArguments pair_arguments(int64_t member, const float* rewards, int64_t rows, const rh_pairs& pairs,
                                             double normalizer, float* loss, float* reward_gradient) const {

@@ -7,13 +7,14 @@
 // still in registers, yields the mask bits and adds w2 relu(z) to the rows' rewards without a horizontal sum.
 // W1 is read where it lies, by broadcast; z is never stored.
 //
-// A panel of at most kFewRows rows would leave most lanes empty (scoring one response, best-of-N, the end of a batch).
-// There hidden units lie in the lanes: squares of W1 are transposed in registers on the way, each is read once for all
-// rows, and z is transposed back for the same epilogue. Every z is the same chain of operations, hence the same bits.
+// In a plan for at most kFewRows rows (scoring one response, best-of-N, a micro-batch) they would leave lanes empty, and
+// W1 is what takes time. There columns lie in the lanes, X and W1 are read where they lie, each W1 once for four rows,
+// and a sum over the lanes is all that a tile costs beside its multiply-adds.
 //
-// Every z is b1 and the sum of chains of at most kChain fused multiply-adds, ascending in k, and every reward the sum
-// over hidden units in ascending order within chunks of kHiddenChunk, then over chunks: neither threads, nor tiles, nor
-// other rows change a bit.
+// Every z is b1 and the sum of chains of at most kChain fused multiply-adds, ascending in k; few rows have V::lanes
+// chains at a time, of every V::lanes-th column. Every reward is the sum over hidden units in ascending order within
+// chunks of kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change a bit, as long as the
+// plan is one for few rows or for many in both cases.
 //
 // Work is shared by blocks of 64 rows (one mask word); where there are fewer blocks than workers a block is split by
 // chunks as well, and each part packs its panel again.
@@ -104,124 +105,95 @@ void forward_tile(const float* w1, const float* b1, const float* w2, const float
 
 using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*);
 
+// The last panel takes one vector more, with fewer hidden units a tile, where that leaves no rows for another panel.
+template <class V>
+constexpr int kMostVectors = V::tile_vectors + ((V::tile_vectors + 1) * V::lanes <= kMaskRows ? 1 : 0);
+template <class V>
+constexpr int forward_units(int vectors) {
+  return vectors <= V::tile_vectors ? V::tile_hidden : V::tile_hidden * V::tile_vectors / vectors;
+}
+
 // row[units - 1]
 template <class V, int vectors, int... units>
-constexpr auto forward_tile_row(std::integer_sequence<int, units...>) {
-  return std::array<ForwardTile, sizeof...(units)>{forward_tile<V, units + 1, vectors>...};
+constexpr std::array<ForwardTile, V::tile_hidden> forward_tile_row(std::integer_sequence<int, units...>) {
+  return {forward_tile<V, units + 1, vectors>...};
 }
 
 // tiles[vectors - 1][units - 1]
 template <class V, int... vectors>
 constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
-  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, V::tile_hidden>{})...};
+  return std::array{forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, forward_units<V>(vectors + 1)>{})...};
 }
 
-// Rows of W1 that lie a multiple of 2 KB apart share one or two sets of the L1 cache.
-constexpr bool rows_collide(int64_t input) { return input % 512 == 0; }
-
-// The most rows for which hidden units go into the lanes: beyond, the transposition of W1 costs more than empty lanes.
+// The most rows of a plan for which columns go into the lanes. With 8 of them on AVX2 both ways take the same time, with
+// 1 this one takes 0.4 of the other's, with 16 it takes 1.3.
 #ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
 template <class V>
-constexpr int kFewRows = REWARDHEAD_FORCE_FEW_ROWS;
+constexpr int64_t kFewRows = REWARDHEAD_FORCE_FEW_ROWS;
 #else
 template <class V>
-constexpr int kFewRows = V::lanes / 2;
+constexpr int64_t kFewRows = V::lanes;
 #endif
+constexpr int kFewRowsTile = 4;  // rows of a tile at most
 
-// The part of a square of W1, V::lanes hidden units by V::lanes columns, in `columns` columns and `units` units:
-// block[i] is column i, by hidden unit.
+// Hidden units of a tile: 8 (of 16 registers) or 16 (of 32) chains at least, so that none waits for its own additions.
 template <class V>
-[[gnu::always_inline]] inline void load_columns(const float* w1, int64_t input, int64_t units, int64_t columns,
-                                                typename V::Vector (&block)[V::lanes]) {
-  if (units >= V::lanes && columns >= V::lanes) {
-    if constexpr (requires { V::load_columns(w1, input, block); }) {
-      return V::load_columns(w1, input, block);
-    } else {
-      for (int u = 0; u < V::lanes; ++u) block[u] = V::load(w1 + u * input);
-    }
-  } else {
-    for (int u = 0; u < V::lanes; ++u) {
-      block[u] = u < units ? load_partial<V>(w1 + u * input, columns) : V::set(0.0f);
-    }
-  }
-  V::transpose(block);
+constexpr int few_rows_units(int64_t rows) {
+  return rows == 1 ? V::lanes : rows == 2 ? V::lanes / 2 : V::lanes * 3 / 8;
 }
 
-// chains[s][row] += `columns` columns of `squares` times V::lanes hidden units times x [rows, input].
-template <class V, int rows, int squares>
-[[gnu::always_inline]] inline void extend_chains(const float* w1, int64_t units, const float* x, int64_t input,
-                                                 int64_t columns, typename V::Vector (&chains)[squares][rows]) {
-  const auto add = [&](int64_t k, int64_t some) __attribute__((always_inline)) {
-    for (int s = 0; s < squares; ++s) {
-      typename V::Vector block[V::lanes];
-      load_columns<V>(w1 + s * V::lanes * input + k, input, units - s * V::lanes, some, block);
-      for (int64_t i = 0; i < some; ++i) {
-        for (int row = 0; row < rows; ++row) {
-          chains[s][row] = V::fma(block[i], V::set(x[row * input + k + i]), chains[s][row]);
-        }
-      }
-    }
-  };
-  // Where rows of W1 collide in the L1 cache, their lines are gone before the next square: the part of a row before its
-  // first whole line goes apart, so that each is loaded once.
-  int64_t k = 0;
-  const int64_t misaligned = reinterpret_cast<uintptr_t>(w1) / sizeof(float) % V::lanes;
-  if (misaligned && rows_collide(input)) add(0, k = std::min(columns, V::lanes - misaligned));
-  for (; k + V::lanes <= columns; k += V::lanes) add(k, V::lanes);
-  if (k < columns) add(k, columns - k);
-}
-
-// `squares` times V::lanes hidden units from w1, b1, w2 on by `rows` rows of x [rows, input]; like forward_tile
-// otherwise. `units` of them exist, and the others' bits are meaningless.
-template <class V, int rows, int squares>
-void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t input, int64_t units,
+// `units` hidden units from w1, b1, w2 on by `rows` rows of x; like forward_tile otherwise, but for the order of sums.
+template <class V, int rows, int units>
+void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t stride, int64_t input,
                       float* sums, uint64_t* bits) {
   using Vector = typename V::Vector;
-  Vector z[squares][V::lanes];  // by row, then by hidden unit
-  const auto units_of = [&](int square) { return std::clamp<int64_t>(units - square * V::lanes, 0, V::lanes); };
-  for (int s = 0; s < squares; ++s) {
-    for (int row = 0; row < V::lanes; ++row) {
-      z[s][row] = row < rows ? load_partial<V>(b1 + s * V::lanes, units_of(s)) : V::set(0.0f);
-    }
-  }
-  for (int64_t first = 0; first < input; first += kChain) {
-    Vector chains[squares][rows];
+  constexpr int squares = (units * rows + V::lanes - 1) / V::lanes;
+  alignas(kAlignment) float values[(squares + 1) * V::lanes] = {};  // z [units, rows]
+  for (int i = 0; i < units * rows; ++i) values[i] = b1[i / rows];
+  Vector z[squares];
+  for (int s = 0; s < squares; ++s) z[s] = V::load(values + s * V::lanes);
+  for (int64_t first = 0; first < input; first += kChain * V::lanes) {
+    const int64_t end = std::min(input, first + kChain * V::lanes);
+    Vector chains[squares][V::lanes];
+    for (int i = 0; i < squares * V::lanes; ++i) chains[i / V::lanes][i % V::lanes] = V::set(0.0f);
+    const auto extend = [&](int64_t k, const auto& load) __attribute__((always_inline)) {
+      Vector w[units];
+      for (int u = 0; u < units; ++u) w[u] = load(w1 + u * input + k);
+      for (int row = 0; row < rows; ++row) {
+        const Vector value = load(x + row * stride + k);
+        for (int u = 0; u < units; ++u) {
+          Vector& chain = chains[(u * rows + row) / V::lanes][(u * rows + row) % V::lanes];
+          chain = V::fma(w[u], value, chain);
+        }
+      }
+    };
+    int64_t k = first;
+    for (; k + V::lanes <= end; k += V::lanes) extend(k, [](const float* from) { return V::load(from); });
+    if (k < end) extend(k, [&](const float* from) { return load_partial<V>(from, end - k); });
     for (int s = 0; s < squares; ++s) {
-      for (int row = 0; row < rows; ++row) chains[s][row] = V::set(0.0f);
-    }
-    extend_chains<V, rows, squares>(w1 + first, units, x + first, input, std::min(kChain, input - first), chains);
-    for (int s = 0; s < squares; ++s) {
-      for (int row = 0; row < rows; ++row) z[s][row] = V::add(z[s][row], chains[s][row]);
+      V::transpose(chains[s]);
+      for (int i = 0; i < V::lanes; ++i) z[s] = V::add(z[s], chains[s][i]);
     }
   }
-  for (int s = 0; s < squares; ++s) {
-    const int64_t left = units_of(s);
-    V::transpose(z[s]);
-    Vector column[V::lanes][1];
-    alignas(kAlignment) float outer[V::lanes];
-    V::store(outer, load_partial<V>(w2 + s * V::lanes, left));
-    for (int u = 0; u < V::lanes; ++u) column[u][0] = u < left ? z[s][u] : V::set(0.0f);
-    finish_tile<V, V::lanes, 1>(column, outer, sums, bits + s * V::lanes);
-  }
+  for (int s = 0; s < squares; ++s) V::store(values + s * V::lanes, z[s]);
+  Vector by_unit[units][1];
+  for (int u = 0; u < units; ++u) by_unit[u][0] = V::load(values + u * rows);
+  finish_tile<V, units, 1>(by_unit, w2, sums, bits);
 }
-
-// The chain of one square waits for its own multiply-adds; where one or two rows leave room in the registers, several
-// squares fill the time, unless that is too many rows of W1 for a set of the L1 cache.
-constexpr int few_rows_squares(int64_t rows, int64_t input) {
-  return rows_collide(input) || rows > 2 ? 1 : rows == 2 ? 2 : 3;
-}
-constexpr int kFewRowsSquares = 3;  // at most
 
 using FewRowsTile = void (*)(const float*, const float*, const float*, const float*, int64_t, int64_t, float*,
                              uint64_t*);
 
-// tiles[rows - 1][squares - 1]
+// row[units - 1]
+template <class V, int rows, int... units>
+constexpr std::array<FewRowsTile, V::lanes> few_rows_tile_row(std::integer_sequence<int, units...>) {
+  return {forward_few_rows<V, rows, units + 1>...};
+}
+
+// tiles[rows - 1][units - 1]
 template <class V, int... rows>
 constexpr auto few_rows_tiles(std::integer_sequence<int, rows...>) {
-  using Row = std::array<FewRowsTile, kFewRowsSquares>;
-  return std::array<Row, sizeof...(rows)>{Row{
-      forward_few_rows<V, rows + 1, 1>, rows < 2 ? forward_few_rows<V, rows + 1, rows < 2 ? 2 : 1> : nullptr,
-      rows < 1 ? forward_few_rows<V, rows + 1, rows < 1 ? 3 : 1> : nullptr}...};
+  return std::array{few_rows_tile_row<V, rows + 1>(std::make_integer_sequence<int, few_rows_units<V>(rows + 1)>{})...};
 }
 
 // copy[row][k] in fp32.
@@ -248,36 +220,41 @@ struct ForwardScratch {
     scratch.padded_rows = mask_blocks(shape.rows) * kMaskRows;
     scratch.chunks = (shape.hidden + kHiddenChunk - 1) / kHiddenChunk;
     scratch.chunk_rewards = carver.take<float>(shape.members * scratch.chunks * scratch.padded_rows);
-    scratch.panels = carver.take<float>(threads * shape.input * V::tile_vectors * V::lanes);
+    scratch.panels = carver.take<float>(threads * shape.input * kMostVectors<V> * V::lanes);
     scratch.bytes = carver.bytes();
     return scratch;
   }
 };
 
-// One block of 64 rows by the chunks [first_chunk, last_chunk), counted through all members.
+// The block of 64 rows that `block` counts, by the chunks [first_chunk, last_chunk), counted through all members.
 template <class V, class Element>
 void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int64_t block, int64_t first_chunk,
                    int64_t last_chunk, float* panel) {
-  static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, V::tile_vectors>{});
-  static constexpr auto few_tiles = few_rows_tiles<V>(std::make_integer_sequence<int, kFewRows<V>>{});
+  static constexpr auto tiles = forward_tiles<V>(std::make_integer_sequence<int, kMostVectors<V>>{});
+  static constexpr auto few_tiles = few_rows_tiles<V>(std::make_integer_sequence<int, kFewRowsTile>{});
   constexpr int64_t panel_rows = V::tile_vectors * V::lanes;
-  static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0 && kHiddenChunk % V::lanes == 0);
+  static_assert(kMaskRows % panel_rows == 0 && kHiddenChunk % V::tile_hidden == 0);
+  const bool few = a.plan_rows <= kFewRows<V>;
+  const int64_t input = a.x.columns;
   const int64_t end = std::min(a.x.rows, (block + 1) * kMaskRows);
   for (int64_t row = block * kMaskRows, rows; row < end; row += rows) {
-    rows = std::min(panel_rows, end - row);
-    if (rows > V::lanes && rows % V::lanes <= kFewRows<V>) rows -= rows % V::lanes;  // what is over goes alone
+    rows = end - row;
+    if (few || rows > kMostVectors<V> * V::lanes) rows = std::min(few ? kFewRowsTile : panel_rows, rows);
     const int vectors = static_cast<int>((rows + V::lanes - 1) / V::lanes);
-    const bool few = rows <= kFewRows<V>;
     const Element* x = static_cast<const Element*>(a.x.data) + row * a.x.stride;
-    if (few) {
-      widen_rows<V>(x, a.x.stride, rows, a.x.columns, panel);
+    const float* wide = panel;
+    int64_t stride = input;
+    if (!few) {
+      pack_panel<V>(x, a.x.stride, rows, input, vectors, panel);
+    } else if constexpr (std::is_same_v<Element, float>) {
+      wide = x;
+      stride = a.x.stride;
     } else {
-      pack_panel<V>(x, a.x.stride, rows, a.x.columns, vectors, panel);
+      widen_rows<V>(x, a.x.stride, rows, input, panel);
     }
     const uint64_t present = ~uint64_t{0} >> (64 - rows);
     const int64_t shift = row % kMaskRows;
-    const int squares = few_rows_squares(rows, a.x.columns);
-    const int64_t tile_units = few ? V::lanes * squares : V::tile_hidden;
+    const int64_t tile_units = few ? few_rows_units<V>(rows) : forward_units<V>(vectors);
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       float* sums = scratch.chunk_rewards + chunk * scratch.padded_rows + row;
       std::fill_n(sums, vectors * V::lanes, 0.0f);
@@ -286,12 +263,12 @@ void forward_block(const ForwardArguments& a, const ForwardScratch& scratch, int
       const int64_t last = std::min((member + 1) * a.hidden, begin + kHiddenChunk);
       for (int64_t h = begin; h < last; h += tile_units) {
         const int64_t units = std::min(tile_units, last - h);
-        const float* w1 = a.head.w1 + h * a.x.columns;
-        uint64_t bits[std::max(V::tile_hidden, kFewRowsSquares * V::lanes)];
+        const float* w1 = a.head.w1 + h * input;
+        uint64_t bits[std::max(V::tile_hidden, V::lanes)];
         if (few) {
-          few_tiles[rows - 1][squares - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, units, sums, bits);
+          few_tiles[rows - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, wide, stride, input, sums, bits);
         } else {
-          tiles[vectors - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, a.x.columns, sums, bits);
+          tiles[vectors - 1][units - 1](w1, a.head.b1 + h, a.head.w2 + h, panel, input, sums, bits);
         }
         if (!a.mask) continue;
         uint64_t* words = a.mask + block * a.members * a.hidden + h;
@@ -312,7 +289,7 @@ void mlp_forward(const ForwardArguments& a, const Executor& executor, void* work
     using Element = std::remove_cvref_t<decltype(*element)>;
     executor.for_each(blocks * splits, [&](int64_t task, int worker) {
       const int64_t split = task % splits;
-      float* panel = scratch.panels + worker * a.x.columns * V::tile_vectors * V::lanes;
+      float* panel = scratch.panels + worker * a.x.columns * kMostVectors<V> * V::lanes;
       forward_block<V, Element>(a, scratch, task / splits, chunks * split / splits, chunks * (split + 1) / splits,
                                 panel);
     });

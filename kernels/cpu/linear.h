@@ -75,6 +75,11 @@ template <class V, class Body>
   if (k < input) body(k, input - k);
 }
 
+template <class V, class Element>
+[[gnu::always_inline]] inline typename V::Two load_two_partial(const Element* from, int64_t count) {
+  return from_partial<V>(from, count, [](const Element* elements) { return V::load_two(elements); });
+}
+
 template <class V, int rows, class Element>
 void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, float* rewards) {
   using Two = typename V::Two;
@@ -84,8 +89,7 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
       input, [&](int64_t k, int64_t count) __attribute__((always_inline)) {
         const Two weights = from_partial<V>(w + k, count, load_matching<V, Element>);
         for (int r = 0; r < rows; ++r) {
-          const Two features =
-              from_partial<V>(x + r * stride + k, count, [](const Element* from) { return V::load_two(from); });
+          const Two features = load_two_partial<V>(x + r * stride + k, count);
           sums[r].first = V::fma(features.first, weights.first, sums[r].first);
           sums[r].second = V::fma(features.second, weights.second, sums[r].second);
         }
@@ -96,11 +100,22 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
 template <class V, class Element>
 void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, int64_t rows, float* rewards) {
   int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) linear_rewards<V, 4>(x + row * stride, stride, w, input, rewards + row);
-  for (; row < rows; ++row) linear_rewards<V, 1>(x + row * stride, stride, w, input, rewards + row);
+  const auto add = [&]<int count>(std::integral_constant<int, count>) {
+    for (; row + count <= rows; row += count) {
+      linear_rewards<V, count>(x + row * stride, stride, w, input, rewards + row);
+    }
+  };
+  if (sizeof(Element) == 2) add(std::integral_constant<int, 8>());  // 4,096 rows of 4,096: 1.15 to 1.2 times as fast
+  add(std::integral_constant<int, 4>());
+  add(std::integral_constant<int, 2>());
+  add(std::integral_constant<int, 1>());
 }
 
-// sums = dr^T X, added to what is there unless `first`. Not inlined: GCC 12 would spill the rows' addresses to whatever
+// Whether V::load_two leaves elements in their order, so that `count` of them are the first `count`.
+template <class Element>
+constexpr bool kInOrder = !std::is_same_v<Element, BFloat16>;
+
+// sums = dr^T X, added to what is there unless `first`; whole vectors of them unless in order. Not inlined: GCC 12 would spill the rows' addresses to whatever
 // is around it, and take twice as long.
 template <class V, int rows, bool first, class Element>
 [[gnu::noinline]] void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, float* sums) {
@@ -111,14 +126,19 @@ template <class V, int rows, bool first, class Element>
       input, [&](int64_t k, int64_t count) __attribute__((always_inline)) {
         Two sum = {V::set(0.0f), V::set(0.0f)};
         for (int r = 0; r < rows; ++r) {
-          const Two features =
-              from_partial<V>(x + r * stride + k, count, [](const Element* from) { return V::load_two(from); });
+          const Two features = load_two_partial<V>(x + r * stride + k, count);
           sum.first = V::fma(slopes[r], features.first, sum.first);
           sum.second = V::fma(slopes[r], features.second, sum.second);
         }
-        if (!first) sum = {V::add(V::load(sums + k), sum.first), V::add(V::load(sums + k + V::lanes), sum.second)};
-        V::store(sums + k, sum.first);
-        V::store(sums + k + V::lanes, sum.second);
+        const int64_t summed = kInOrder<Element> ? count : 2 * V::lanes;
+        if (!first) {
+          const Two before = load_two_partial<V>(static_cast<const float*>(sums + k), summed);
+          sum = {V::add(before.first, sum.first), V::add(before.second, sum.second)};
+        }
+        to_partial<V>(sums + k, summed, [&](float* to) {
+          V::store(to, sum.first);
+          V::store(to + V::lanes, sum.second);
+        });
       });
 }
 
@@ -141,17 +161,29 @@ void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t 
   add(std::integral_constant<int, 1>());
 }
 
+// A single chunk, if in order, is summed where dw belongs.
+template <class Element>
+bool sums_in_place(int64_t chunks) {
+  return chunks == 1 && kInOrder<Element>;
+}
+template <class Element>
+float* chunk_sums(const LinearScratch& scratch, int64_t chunks, int64_t chunk, float* gradient) {
+  return sums_in_place<Element>(chunks) ? gradient : scratch.sums + chunk * scratch.stride;
+}
+
 // dw from the sums of all chunks.
 template <class V, class Element>
 void add_linear_chunks(const LinearScratch& scratch, int64_t chunks, int64_t input, float* gradient,
                        const Executor& executor) {
+  if (sums_in_place<Element>(chunks)) return;
   executor.for_each((input + kLinearColumns - 1) / kLinearColumns, [&](int64_t task, int) {
     const int64_t begin = task * kLinearColumns;
     for_columns<V>(std::min(kLinearColumns, input - begin), [&](int64_t k, int64_t count) {
       const float* sums = scratch.sums + begin + k;
-      typename V::Two sum = V::load_two(sums);
+      const int64_t summed = kInOrder<Element> ? count : 2 * V::lanes;
+      typename V::Two sum = load_two_partial<V>(sums, summed);
       for (int64_t chunk = 1; chunk < chunks; ++chunk) {
-        const typename V::Two next = V::load_two(sums + chunk * scratch.stride);
+        const typename V::Two next = load_two_partial<V>(sums + chunk * scratch.stride, summed);
         sum = {V::add(sum.first, next.first), V::add(sum.second, next.second)};
       }
       to_partial<V>(gradient + begin + k, count, [&](float* to) { store_matching<V, Element>(to, sum); });
@@ -196,7 +228,8 @@ void linear_backward(const BackwardArguments& a, const Executor& executor, void*
     executor.for_each(chunks, [&](int64_t chunk, int) {
       const int64_t row = chunk * chunk_rows;
       linear_gradient<V>(x + row * a.x.stride, a.x.stride, a.reward_gradient + row, a.x.columns,
-                         std::min(chunk_rows, a.x.rows - row), true, scratch.sums + chunk * scratch.stride);
+                         std::min(chunk_rows, a.x.rows - row), true,
+                         chunk_sums<Element>(scratch, chunks, chunk, a.gradient.w1));
     });
     add_linear_chunks<V, Element>(scratch, chunks, a.x.columns, a.gradient.w1, executor);
   });
@@ -216,6 +249,11 @@ template <class V>
 void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs, const BackwardArguments& backward,
                  const Executor& executor, void* workspace) {
   const Matrix& x = forward.x;
+  if (x.rows <= kLinearBlockRows) {  // one block, which needs no slopes of its own
+    linear_forward<V>(forward, executor);
+    pair_loss<V>(pairs, executor, workspace);
+    return linear_backward<V>(backward, executor, workspace);
+  }
   const LinearScratch scratch = LinearScratch::carve(workspace, x.rows, x.columns);
   const int64_t chunks = linear_chunks(x.rows), chunk_rows = linear_chunk_rows(x.rows);
   with_element(x.dtype, [&](auto* element) {
@@ -224,7 +262,7 @@ void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs
     const int64_t block_rows = std::clamp(fitting / kLinearGroup * kLinearGroup, kLinearGroup, kLinearBlockRows);
     executor.for_each(chunks, [&](int64_t chunk, int) {
       const int64_t begin = chunk * chunk_rows, end = std::min(x.rows, begin + chunk_rows);
-      float* sums = scratch.sums + chunk * scratch.stride;
+      float* sums = chunk_sums<Element>(scratch, chunks, chunk, backward.gradient.w1);
       for (int64_t row = begin; row < end; row += block_rows) {
         const auto* features = static_cast<const Element*>(x.data) + row * x.stride;
         const int64_t rows = std::min(block_rows, end - row);

@@ -45,10 +45,12 @@ struct PairLossScratch {
   }
 };
 
-// dL/dd of up to V::lanes pairs from `p` on, d as yet without the margin; the losses are added to `losses`.
+// dL/dd of up to V::lanes pairs from `p` on, d as yet without the margin, `scale` for 1 / normalizer; the losses are
+// added to `losses`.
 template <class V>
-typename V::Vector pair_slopes(const PairLossArguments& a, int64_t p, int64_t count, typename V::Vector d,
-                               typename V::Vector& losses) {
+[[gnu::always_inline]] inline typename V::Vector pair_slopes(const PairLossArguments& a, int64_t p, int64_t count,
+                                                             typename V::Vector d, typename V::Vector scale,
+                                                             typename V::Vector& losses) {
   using Vector = typename V::Vector;
   const Vector one = V::set(1.0f);
   if (a.margin) d = V::sub(d, load_partial<V>(a.margin + p, count));
@@ -72,7 +74,7 @@ typename V::Vector pair_slopes(const PairLossArguments& a, int64_t p, int64_t co
     loss = load_partial<V>(static_cast<const float*>(lanes), count);
   }
   losses = V::add(losses, loss);
-  return V::mul(slope, V::set(static_cast<float>(1 / a.normalizer)));
+  return V::mul(slope, scale);
 }
 
 template <class V>
@@ -88,11 +90,11 @@ double sum_of_losses(typename V::Vector losses) {
 template <class V>
 double adjacent_pairs(const PairLossArguments& a, int64_t first, int64_t count, float* gradient) {
   using Vector = typename V::Vector;
-  const Vector zero = V::set(0.0f);
+  const Vector zero = V::set(0.0f), scale = V::set(static_cast<float>(1 / a.normalizer));
   Vector losses = zero;
   const auto step = [&](int64_t i, int64_t pairs) __attribute__((always_inline)) {
     const auto rewards = from_partial<V>(a.rewards + 2 * (first + i), 2 * pairs, V::split);
-    const Vector slope = pair_slopes<V>(a, first + i, pairs, V::sub(rewards.first, rewards.second), losses);
+    const Vector slope = pair_slopes<V>(a, first + i, pairs, V::sub(rewards.first, rewards.second), scale, losses);
     if (!gradient) return;
     // Added to 0, as a list's are: -0 becomes 0.
     to_partial<V>(gradient + 2 * i, 2 * pairs, [&](float* to) {
@@ -126,6 +128,7 @@ void adjacent_loss(const PairLossArguments& a, const Executor& executor, double*
 template <class V>
 void listed_loss(const PairLossArguments& a, const Executor& executor, const PairLossScratch& scratch) {
   const int64_t chunks = pair_chunks(a.pairs), slices = pair_slices(a.rows, a.pairs);
+  const typename V::Vector scale = V::set(static_cast<float>(1 / a.normalizer));
   executor.for_each(slices, [&](int64_t slice, int) {
     double* sums = scratch.sums + slice * a.rows;
     if (a.reward_gradient) std::fill_n(sums, a.rows, 0.0);
@@ -137,7 +140,7 @@ void listed_loss(const PairLossArguments& a, const Executor& executor, const Pai
       typename V::Vector losses = V::set(0.0f);
       for (int64_t i = 0; i < count; i += V::lanes) {
         const int64_t pairs = std::min<int64_t>(V::lanes, count - i);
-        V::store(values + i, pair_slopes<V>(a, first + i, pairs, load_partial<V>(values + i, pairs), losses));
+        V::store(values + i, pair_slopes<V>(a, first + i, pairs, load_partial<V>(values + i, pairs), scale, losses));
       }
       scratch.losses[chunk] = sum_of_losses<V>(losses);
       if (!a.reward_gradient) continue;

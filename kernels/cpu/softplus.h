@@ -14,7 +14,7 @@ namespace {
 
 // exp(x) for x <= 0. x = n ln2 + r, |r| <= ln2 / 2: exp(x) = 2^n (1 + r + r^2 q(r)).
 template <class V>
-constexpr typename V::Vector exp_negative(typename V::Vector x) {
+[[gnu::always_inline]] constexpr typename V::Vector exp_negative(typename V::Vector x) {
   using Vector = typename V::Vector;
   x = V::max(V::set(-104.0f), x);  // exp(-104) rounds to 0; a NaN passes
   // Adding 1.5 2^23 rounds to an integer.
@@ -38,7 +38,7 @@ constexpr typename V::Vector exp_negative(typename V::Vector x) {
 // log(1 + e) for e in [0, 1]. f = e below 1/2, f = (e - 1) / 2 and an added ln2 from there: both exact.
 // log(1 + f) = f - f^2 / 2 + f^3 p(f).
 template <class V>
-constexpr typename V::Vector log1p_unit(typename V::Vector e) {
+[[gnu::always_inline]] constexpr typename V::Vector log1p_unit(typename V::Vector e) {
   using Vector = typename V::Vector;
   const Vector half = V::set(0.5f);
   const Vector zero = V::set(0.0f);
@@ -67,8 +67,9 @@ struct Logistic {
   typename V::Vector sigmoid_negative;   // sigmoid(-x)
 };
 
+// Inlined, so that constants stay in registers and what is not used is not computed.
 template <class V>
-constexpr Logistic<V> logistic(typename V::Vector x) {
+[[gnu::always_inline]] constexpr Logistic<V> logistic(typename V::Vector x) {
   using Vector = typename V::Vector;
   const Vector zero = V::set(0.0f);
   const Vector one = V::set(1.0f);

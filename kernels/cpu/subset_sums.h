@@ -166,15 +166,13 @@ void look_up(const float* tables, int64_t present, const uint64_t* words, float*
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::set(0.0f);
   }
   const int groups = groups_of(present, group);
+  bool added = false;
   if constexpr (requires { V::template add_entry<0, 0, 0>(tables, words[0], sum[0]); }) {
-    if (present == kMaskRows) {
+    if ((added = present == kMaskRows)) {
       add_entries<V, group>(tables, words, sum, std::make_integer_sequence<int, groups_of(kMaskRows, group)>());
-    } else {
-      add_entries<V, group>(tables, groups, words, sum);
     }
-  } else {
-    add_entries<V, group>(tables, groups, words, sum);
   }
+  if (!added) add_entries<V, group>(tables, groups, words, sum);
   for (int i = 0; i < count; ++i) {
     for (int v = 0; v < vectors; ++v) {
       float* to = sums + i * kSlice + v * V::lanes;

@@ -84,7 +84,7 @@ TEST_P(Accuracy, WithinTheErrorBound) {
   const Dtype dtype = std::get<Dtype>(GetParam());
   Random random(11);
   for (const Sizes& sizes : {Sizes{129, 200, 97, dtype}, Sizes{70, 33, 200, dtype}, Sizes{300, 768, 20, dtype},
-                             Sizes{130, 300, 0, dtype}, Sizes{1000, 5, 0, dtype}}) {
+                             Sizes{3, 900, 61, dtype}, Sizes{130, 300, 0, dtype}, Sizes{1000, 5, 0, dtype}}) {
     SCOPED_TRACE(::testing::Message() << sizes);
     Problem p(sizes);
     p.fill([&](int64_t, int64_t) { return sample(distribution, random); },

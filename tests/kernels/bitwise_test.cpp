@@ -22,6 +22,7 @@ Problem random_problem(const Sizes& sizes, uint64_t seed) {
 constexpr Sizes kShapes[] = {{1, 3, 5},      {64, 64, 96},
                              {65, 130, 97},  {200, 100, 300, Dtype::f16},
                              {500, 64, 20},  {7, 1100, 200},
+                             {2, 3200, 13},  {4, 70, 250, Dtype::bf16},
                              {3, 5, 0},      {130, 200, 0, Dtype::bf16},
                              {1000, 300, 0}, {260, 64, 193, Dtype::bf16}};
 
@@ -68,7 +69,8 @@ TEST_F(Bitwise, OtherAddresses) {
       Workspace workspace =
           make_workspace(std::max(table().forward_workspace(p.shape(), 2), table().backward_workspace(p.shape(), 2)));
       uint64_t* mask = sizes.hidden ? results.mask.data() : nullptr;
-      table().forward({q.matrix(), sizes.hidden, head, results.rewards.data(), mask}, executor, workspace.data());
+      table().forward({q.matrix(), sizes.hidden, head, results.rewards.data(), mask, 1, sizes.rows}, executor,
+                      workspace.data());
       table().backward(
           {q.matrix(), sizes.hidden, head, mask, dr.data(), results.gradient.view(), results.dx.data(), sizes.input},
           executor, workspace.data());
@@ -93,40 +95,46 @@ TEST_F(Bitwise, WorkspacesGrowWithTheShape) {
   }
 }
 
-// Rows alone, in pairs, in another order, repeated: each keeps its reward and its mask.
+// Rows alone, in pairs, in another order, repeated: each keeps its reward and its mask, in plans for few rows and in
+// plans for many.
 TEST_F(Bitwise, RowsDoNotDependOnEachOther) {
   Random random(44);
   for (const Sizes& sizes : kShapes) {
-    SCOPED_TRACE(::testing::Message() << sizes);
-    const Problem p = random_problem(sizes, 45);
-    TestExecutor executor(3);
-    Results all(sizes);
-    run_forward(table(), p, all.rewards.data(), all.mask.data(), executor);
-    for (const int64_t count : {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{17}, int64_t{63}, sizes.rows + 3}) {
-      Sizes picked = sizes;
-      picked.rows = count;
-      Problem q(picked);
-      q.fill([](int64_t, int64_t) { return 0.0; }, [] { return 0.0; });
-      for (const auto& [from, to] : {std::pair{&p.head.w1, &q.head.w1},
-                                     {&p.head.b1, &q.head.b1},
-                                     {&p.head.w2, &q.head.w2},
-                                     {&p.head.b2, &q.head.b2}}) {
-        std::copy(from->begin(), from->end(), to->begin());
-      }
-      std::vector<int64_t> rows(count);
-      for (int64_t i = 0; i < count; ++i) {
-        rows[i] = draw(random, 0, sizes.rows - 1);
-        for (int64_t k = 0; k < sizes.input; ++k) q.set_x(i, k, p.get_x(rows[i], k));
-      }
-      Results some(picked);
-      TestExecutor other(1 + static_cast<int>(count % 7));
-      run_forward(table(), q, some.rewards.data(), some.mask.data(), other);
-      for (int64_t i = 0; i < count; ++i) {
-        ASSERT_EQ(std::bit_cast<uint32_t>(some.rewards[i]), std::bit_cast<uint32_t>(all.rewards[rows[i]]))
-            << "row " << rows[i] << " as row " << i << " of " << count;
-        for (int64_t h = 0; h < sizes.hidden; ++h) {
-          ASSERT_EQ(reference::is_active(some.mask.data(), sizes.hidden, i, h),
-                    reference::is_active(all.mask.data(), sizes.hidden, rows[i], h));
+    for (const int64_t plan_rows : {int64_t{4}, std::max<int64_t>(sizes.rows, 64) + 3}) {
+      SCOPED_TRACE(::testing::Message() << sizes << " in a plan for " << plan_rows);
+      Sizes everything = sizes;
+      everything.rows = std::min(sizes.rows, plan_rows);
+      const Problem p = random_problem(everything, 45);
+      TestExecutor executor(3);
+      Results all(everything);
+      run_forward(table(), p, all.rewards.data(), all.mask.data(), executor, plan_rows);
+      for (const int64_t count : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, int64_t{17}, int64_t{63}, plan_rows}) {
+        if (count > plan_rows) continue;
+        Sizes picked = everything;
+        picked.rows = count;
+        Problem q(picked);
+        q.fill([](int64_t, int64_t) { return 0.0; }, [] { return 0.0; });
+        for (const auto& [from, to] : {std::pair{&p.head.w1, &q.head.w1},
+                                       {&p.head.b1, &q.head.b1},
+                                       {&p.head.w2, &q.head.w2},
+                                       {&p.head.b2, &q.head.b2}}) {
+          std::copy(from->begin(), from->end(), to->begin());
+        }
+        std::vector<int64_t> rows(count);
+        for (int64_t i = 0; i < count; ++i) {
+          rows[i] = draw(random, 0, everything.rows - 1);
+          for (int64_t k = 0; k < sizes.input; ++k) q.set_x(i, k, p.get_x(rows[i], k));
+        }
+        Results some(picked);
+        TestExecutor other(1 + static_cast<int>(count % 7));
+        run_forward(table(), q, some.rewards.data(), some.mask.data(), other, plan_rows);
+        for (int64_t i = 0; i < count; ++i) {
+          ASSERT_EQ(std::bit_cast<uint32_t>(some.rewards[i]), std::bit_cast<uint32_t>(all.rewards[rows[i]]))
+              << "row " << rows[i] << " as row " << i << " of " << count;
+          for (int64_t h = 0; h < sizes.hidden; ++h) {
+            ASSERT_EQ(reference::is_active(some.mask.data(), sizes.hidden, i, h),
+                      reference::is_active(all.mask.data(), sizes.hidden, rows[i], h));
+          }
         }
       }
     }

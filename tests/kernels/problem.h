@@ -105,11 +105,13 @@ struct Results {
   Guarded<float> dx;
 };
 
+// In a plan for `plan_rows`, or for those of the problem.
 inline void run_forward(const KernelTable& table, const Problem& p, float* rewards, uint64_t* mask,
-                        const Executor& executor) {
+                        const Executor& executor, int64_t plan_rows = 0) {
   Workspace workspace = make_workspace(table.forward_workspace(p.shape(), executor.threads));
-  table.forward({p.matrix(), p.sizes.hidden, p.head.view(), rewards, p.sizes.hidden ? mask : nullptr}, executor,
-                workspace.data());
+  table.forward({p.matrix(), p.sizes.hidden, p.head.view(), rewards, p.sizes.hidden ? mask : nullptr, 1,
+                 std::max(plan_rows, p.sizes.rows)},
+                executor, workspace.data());
 }
 
 inline void run_backward(const KernelTable& table, const Problem& p, const uint64_t* mask, HeadTensors<float> gradient,

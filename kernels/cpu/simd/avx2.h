@@ -108,23 +108,6 @@ struct Avx2 {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
-  // block[i] = column i of the square at `from`. Rows are joined by halves on the way in, which leaves two shuffles a
-  // column where transpose has three.
-  [[gnu::always_inline]] static void load_columns(const float* from, int64_t stride, Vector (&block)[lanes]) {
-    for (int half = 0; half < 2; ++half) {
-      Vector rows[4];  // rows i and i + 4, four columns of each
-      for (int i = 0; i < 4; ++i) {
-        const float* row = from + i * stride + 4 * half;
-        rows[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row)), _mm_loadu_ps(row + 4 * stride), 1);
-      }
-      const Vector low01 = _mm256_unpacklo_ps(rows[0], rows[1]), high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
-      const Vector low23 = _mm256_unpacklo_ps(rows[2], rows[3]), high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
-      block[4 * half] = _mm256_shuffle_ps(low01, low23, _MM_SHUFFLE(1, 0, 1, 0));
-      block[4 * half + 1] = _mm256_shuffle_ps(low01, low23, _MM_SHUFFLE(3, 2, 3, 2));
-      block[4 * half + 2] = _mm256_shuffle_ps(high01, high23, _MM_SHUFFLE(1, 0, 1, 0));
-      block[4 * half + 3] = _mm256_shuffle_ps(high01, high23, _MM_SHUFFLE(3, 2, 3, 2));
-    }
-  }
   // Rows to columns: pairs of rows interleave in 32, 64 and 128 bits.
   static void transpose(Vector (&block)[lanes]) {
     Vector pairs[lanes], quads[lanes];

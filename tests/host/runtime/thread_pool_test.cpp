@@ -2,8 +2,10 @@
 #include "host/runtime/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <random>
 
@@ -55,6 +57,21 @@ bool both_take_part(ThreadPool& pool) {
 TEST(ThreadPool, WorkersTakePart) {
   ThreadPool pool(2);
   for (int job = 0; job < 20; ++job) ASSERT_TRUE(both_take_part(pool));
+}
+
+// Workers start on processors of their own, and may run on all that their maker may.
+TEST(ThreadPool, WorkersKeepTheAffinity) {
+  cpu_set_t mine;
+  ASSERT_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
+  ThreadPool pool(3);
+  ASSERT_TRUE(both_take_part(pool));
+  std::array<cpu_set_t, 3> masks = {mine, mine, mine};
+  ThreadPool::Loan loan(pool);
+  loan.executor().for_each(300, [&](int64_t, int worker) {
+    sched_getaffinity(0, sizeof masks[worker], &masks[worker]);
+    std::this_thread::yield();
+  });
+  for (const cpu_set_t& mask : masks) EXPECT_TRUE(CPU_EQUAL(&mask, &mine));
 }
 
 // After a few milliseconds without work the workers sleep, and must wake.
