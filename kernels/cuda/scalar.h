@@ -12,20 +12,20 @@
 
 namespace rewardhead::kernels::cuda {
 
-RH_DEVICE uint32_t float_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
-RH_DEVICE float bits_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+RH_HOST_DEVICE uint32_t float_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
+RH_HOST_DEVICE float bits_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 struct Scalar {
   using Vector = float;
-  static RH_DEVICE float set(float value) { return value; }
-  static RH_DEVICE float add(float a, float b) { return a + b; }
-  static RH_DEVICE float sub(float a, float b) { return a - b; }
-  static RH_DEVICE float mul(float a, float b) { return a * b; }
-  static RH_DEVICE float div(float a, float b) { return a / b; }
-  static RH_DEVICE float fma(float a, float b, float c) { return fmaf(a, b, c); }
-  static RH_DEVICE float max(float a, float b) { return a > b ? a : b; }  // b where either is NaN
-  static RH_DEVICE float select_greater(float a, float b, float yes, float no) { return a > b ? yes : no; }
-  static RH_DEVICE float power_of_two(float n) { return bits_float(float_bits(n + (0x1p23f + 127)) << 23); }
+  static RH_HOST_DEVICE float set(float value) { return value; }
+  static RH_HOST_DEVICE float add(float a, float b) { return a + b; }
+  static RH_HOST_DEVICE float sub(float a, float b) { return a - b; }
+  static RH_HOST_DEVICE float mul(float a, float b) { return a * b; }
+  static RH_HOST_DEVICE float div(float a, float b) { return a / b; }
+  static RH_HOST_DEVICE float fma(float a, float b, float c) { return fmaf(a, b, c); }
+  static RH_HOST_DEVICE float max(float a, float b) { return a > b ? a : b; }  // b where either is NaN
+  static RH_HOST_DEVICE float select_greater(float a, float b, float yes, float no) { return a > b ? yes : no; }
+  static RH_HOST_DEVICE float power_of_two(float n) { return bits_float(float_bits(n + (0x1p23f + 127)) << 23); }
 };
 
 // The same sum in every lane.

@@ -39,6 +39,15 @@ inline constexpr const char* kSchedules[] = {"device"};
 inline void use_schedule(const std::string&) {}
 #endif
 
+// Of the device; 0 where there is none that can be used, whatever the reason.
+inline int capability() {
+  int count = 0, major = 0, minor = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
+  return 10 * major + minor;
+}
+
 inline cudaStream_t stream() {
   static const cudaStream_t created = [] {
     cudaStream_t made = nullptr;
@@ -106,7 +115,10 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 // Every test runs once for each schedule.
 class DeviceTest : public ::testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override { use_schedule(GetParam()); }
+  void SetUp() override {
+    if (capability() < 80) GTEST_SKIP() << "there is no GPU of compute capability 8.0 or later";
+    use_schedule(GetParam());
+  }
   // Long lists of cases are dealt out among the schedules; a case keeps its number from run to run.
   bool takes(int turn) const {
     return kSchedules[static_cast<size_t>(turn) % std::size(kSchedules)] == std::string(GetParam());

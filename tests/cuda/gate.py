@@ -24,35 +24,36 @@ FLAGS = ["-std=c++20", "-fmad=false", "--expt-relaxed-constexpr", "-Xptxas", "-v
 SKIPPED = 77
 
 
-def compile_one(nvcc, root, source, architecture, scratch):
-    """[(kernel, registers, shared, barriers)], or what went wrong."""
-    cubin = scratch / f"{source.parent.name}_{source.stem}_{architecture}.cubin"
-    command = [nvcc, *FLAGS, f"-I{root}", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}", "-cubin",
-               "-o", str(cubin), str(source)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    cubin.unlink(missing_ok=True)
+def compile_one(nvcc, root, source, architectures, scratch):
+    """[(architecture, kernel, registers, shared, barriers)], or what went wrong."""
+    made = scratch / f"{source.parent.name}_{source.stem}.o"
+    targets = [word for a in architectures for word in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
+    run = subprocess.run([nvcc, *FLAGS, f"-I{root}", *targets, "-c", "-o", str(made), str(source)], capture_output=True,
+                         text=True)
+    made.unlink(missing_ok=True)
     text = subprocess.run(["c++filt"], input=run.stdout + run.stderr, capture_output=True, text=True, check=True).stdout
-    where = f"{source} for sm_{architecture}"
     if run.returncode:
-        return [], f"{where} does not compile:\n{text}"
+        return [], f"{source} does not compile:\n{text}"
     if re.search(r"\bC75\d\d\b|serializ", text):
-        return [], f"{where}: ptxas serialises wgmma:\n{text}"
-    rows, kernel = [], None
+        return [], f"{source}: ptxas serialises wgmma:\n{text}"
+    rows, kernel, architecture = [], None, None
     for line in text.splitlines():
-        if found := re.search(r"Compiling entry function '(.*)' for", line):
+        if found := re.search(r"Compiling entry function '(.*)' for 'sm_(\w+)'", line):
             # The name and its template arguments, without return type, namespaces and parameters.
             name = re.sub(r"^void ", "", re.sub(r"\(anonymous namespace\)::", "", found[1]))
             kernel = re.sub(r"\((?:\w|::)+\)(?=\d)", "", name.rsplit("(", 1)[0]).replace("rewardhead::kernels::", "")
-            kernel = kernel.replace("cuda::", "")
+            kernel, architecture = kernel.replace("cuda::", ""), found[2]
         if found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             if any(int(n) for n in found.groups()):
-                return [], f"{where}: {kernel} uses local memory: {line.strip()}"
+                return [], f"{source} for sm_{architecture}: {kernel} uses local memory: {line.strip()}"
         if found := re.search(r"Used (\d+) registers(.*)", line):
             shared = re.search(r"(\d+) bytes smem", found[2])
             barriers = re.search(r"used (\d+) barriers", found[2])
-            rows.append((kernel, int(found[1]), int(shared[1]) if shared else 0, int(barriers[1]) if barriers else 0))
-    if not rows and source.suffix == ".cu":
-        return [], f"{where}: no kernel found in the compiler's output:\n{text}"
+            rows.append((architecture, kernel, int(found[1]), int(shared[1]) if shared else 0,
+                         int(barriers[1]) if barriers else 0))
+    missing = set(architectures) - {row[0] for row in rows}
+    if missing:
+        return [], f"{source}: no kernel for sm_{', sm_'.join(sorted(missing))} in the compiler's output:\n{text}"
     return rows, None
 
 
@@ -71,16 +72,17 @@ def main():
     version = re.search(r"V([\d.]+)", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     root = arguments.source.parent.parent
-    jobs = [(source, architecture) for source in sorted([*arguments.source.glob("*.cu"), *arguments.source.glob("sm80/*.cu")]) for architecture in ARCHITECTURES]
-    jobs += [(source, a) for source in sorted(arguments.source.glob("sm90/*.cu")) for a in WGMMA_ARCHITECTURES]
+    folder = arguments.source
+    jobs = [(source, ARCHITECTURES) for source in sorted([*folder.glob("*.cu"), *folder.glob("sm80/*.cu")])]
+    jobs += [(source, WGMMA_ARCHITECTURES) for source in sorted(folder.glob("sm90/*.cu"))]
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, root, *job, arguments.scratch), jobs))
     errors = [error for _, error in results if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
-    for (source, architecture), (rows, _) in zip(jobs, results):
-        table += sorted(f"sm_{architecture:4} {source.relative_to(arguments.source)!s:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
-                        for kernel, registers, shared, barriers in rows)
-    print(f"{len(table) - 1} kernels compiled, {len(jobs)} files and architectures")
+    for (source, _), (rows, _) in zip(jobs, results):
+        table += sorted(f"sm_{architecture:4} {source.relative_to(folder)!s:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
+                        for architecture, kernel, registers, shared, barriers in rows)
+    print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files")
     if errors:
         print("\n".join(errors))
         return 1

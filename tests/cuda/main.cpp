@@ -2,7 +2,7 @@
 #include "tests/cuda/device.h"
 
 namespace rewardhead::kernels::cuda::testing {
-INSTANTIATE_TEST_SUITE_P(Cuda, DeviceTest, ::testing::ValuesIn(kSchedules),
+INSTANTIATE_TEST_SUITE_P(, DeviceTest, ::testing::ValuesIn(kSchedules),
                          [](const auto& test) { return std::string(test.param); });
 }  // namespace rewardhead::kernels::cuda::testing
 
