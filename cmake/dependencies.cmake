@@ -37,7 +37,7 @@ if(REWARDHEAD_TOOLS)
   rewardhead_find(tomlplusplus libtomlplusplus-dev REWARDHEAD_TOOLS 3.0)
   # libcsv comes without a package file.
   find_path(CSV_INCLUDE_DIR csv.h)
-  find_library(CSV_LIBRARY csv)
+  find_library(CSV_LIBRARY NAMES libcsv.a csv)  # static first: a wheel may find no other on its user's machine
   mark_as_advanced(CSV_INCLUDE_DIR CSV_LIBRARY)
   if(NOT CSV_INCLUDE_DIR OR NOT CSV_LIBRARY)
     message(FATAL_ERROR "rewardhead: libcsv was not found. On Debian: apt-get install libcsv-dev. "
@@ -46,6 +46,16 @@ if(REWARDHEAD_TOOLS)
   add_library(rewardhead_libcsv UNKNOWN IMPORTED)
   set_target_properties(rewardhead_libcsv PROPERTIES IMPORTED_LOCATION ${CSV_LIBRARY}
                                                      INTERFACE_INCLUDE_DIRECTORIES ${CSV_INCLUDE_DIR})
+endif()
+if(REWARDHEAD_PYTHON)
+  find_package(Python 3.11 COMPONENTS Interpreter Development.Module REQUIRED)
+  execute_process(COMMAND ${Python_EXECUTABLE} -m nanobind --cmake_dir OUTPUT_VARIABLE nanobind_ROOT
+                  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  find_package(nanobind CONFIG QUIET)
+  if(NOT nanobind_FOUND)
+    message(FATAL_ERROR "rewardhead: nanobind was not found. Install it for ${Python_EXECUTABLE}: pip install nanobind. "
+                        "It is not needed with -DREWARDHEAD_PYTHON=OFF.")
+  endif()
 endif()
 if(REWARDHEAD_TESTS)
   rewardhead_find(GTest libgtest-dev REWARDHEAD_TESTS)

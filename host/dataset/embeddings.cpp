@@ -96,9 +96,6 @@ Embeddings Embeddings::open(const std::filesystem::path& file, const std::string
   std::string name = tensor;
   const StoredMatrix matrix = extension == ".npy" ? parse_npy(file, bytes) : find_tensor(file, bytes, name);
   const std::string where = file.string() + (name.empty() ? ": " : ", tensor '" + name + "': ");
-  if (matrix.rows > std::numeric_limits<int32_t>::max()) {
-    throw InputError(where + "has " + std::to_string(matrix.rows) + " rows; expected at most 2147483647");
-  }
 
   Embeddings embeddings;
   embeddings.file_ = file;
@@ -117,15 +114,36 @@ Embeddings Embeddings::open(const std::filesystem::path& file, const std::string
     embeddings.data_ = copy->data();
   }
 
-  const int64_t index = first_non_finite(embeddings.data_, matrix.dtype, count);
-  if (index < count) {
-    std::vector<float> row(static_cast<size_t>(matrix.columns));
-    embeddings.copy_row(index / matrix.columns, row.data());
-    throw InputError(where + "row " + std::to_string(index / matrix.columns) + ", column " +
-                     std::to_string(index % matrix.columns) + " is " +
-                     std::to_string(row[static_cast<size_t>(index % matrix.columns)]) + "; expected a finite number");
-  }
+  embeddings.check(where);
   return embeddings;
+}
+
+Embeddings Embeddings::view(const std::string& name, const void* data, int64_t rows, int64_t columns, rh_dtype dtype) {
+  if (rows < 1 || columns < 1) {
+    throw InputError(name + " has " + std::to_string(rows) + " rows and " + std::to_string(columns) +
+                     " columns; expected at least one of each");
+  }
+  Embeddings embeddings;
+  embeddings.file_ = name;
+  embeddings.data_ = data;
+  embeddings.rows_ = rows;
+  embeddings.columns_ = columns;
+  embeddings.dtype_ = dtype;
+  embeddings.check(name + ": ");
+  return embeddings;
+}
+
+void Embeddings::check(const std::string& where) const {
+  if (rows_ > std::numeric_limits<int32_t>::max()) {
+    throw InputError(where + "has " + std::to_string(rows_) + " rows; expected at most 2147483647");
+  }
+  const int64_t index = first_non_finite(data_, dtype_, rows_ * columns_);
+  if (index == rows_ * columns_) return;
+  std::vector<float> values(static_cast<size_t>(columns_));
+  copy_row(index / columns_, values.data());
+  throw InputError(where + "row " + std::to_string(index / columns_) + ", column " + std::to_string(index % columns_) +
+                   " is " + std::to_string(values[static_cast<size_t>(index % columns_)]) +
+                   "; expected a finite number");
 }
 
 const void* Embeddings::row(int64_t index) const {

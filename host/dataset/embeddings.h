@@ -18,6 +18,9 @@ namespace rewardhead::dataset {
 class Embeddings {
  public:
   static Embeddings open(const std::filesystem::path& file, const std::string& tensor = "");
+  // A contiguous matrix in memory, aligned to its element, which must outlive *this and its copies. Checks what open()
+  // does; `name` stands in messages where a file would.
+  static Embeddings view(const std::string& name, const void* data, int64_t rows, int64_t columns, rh_dtype dtype);
 
   const std::filesystem::path& file() const { return file_; }
   int64_t rows() const { return rows_; }
@@ -28,6 +31,8 @@ class Embeddings {
   void copy_row(int64_t index, float* destination) const;  // widened to fp32, columns() elements
 
  private:
+  void check(const std::string& where) const;  // rows and values
+
   std::filesystem::path file_;
   std::shared_ptr<const void> memory_;  // the mapping, or a copy where the file's data are not aligned
   const void* data_ = nullptr;

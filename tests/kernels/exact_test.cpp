@@ -113,6 +113,8 @@ TEST_P(Exact, Large) {
   Random random(3);
   for (const Sizes& sizes : {Sizes{1052, 384, 256, GetParam()}, Sizes{300, 700, 400, GetParam(), 1, 1},
                              Sizes{5, 1030, 1000, GetParam(), 3, 0}, Sizes{2000, 20, 7, GetParam(), 0, 3},
+                             // Few rows with more columns than fit one chain in each lane.
+                             Sizes{3, 6500, 13, GetParam()},
                              // Rows that lie whole pages apart, which some kernels take otherwise.
                              Sizes{1, 1024, 100, GetParam()}, Sizes{34, 1536, 61, GetParam()},
                              Sizes{71, 2048, 0, GetParam()}, Sizes{45, 1024, 0, GetParam(), 8}}) {

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a head on several processes, each with its share of the pairs of every step:
+
+    torchrun --nproc-per-node 2 distributed.py EMBEDDINGS.npy PAIRS.npy MODEL.safetensors
+
+PAIRS.npy holds [pairs, 2] rows of the embeddings, chosen and rejected. The curve and the model do not depend on the
+number of processes, except for rounding.
+"""
+
+import sys
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import rewardhead.torch as rht
+
+
+def main(embeddings: str, pairs: str, model: str, steps: int = 30) -> None:
+    dist.init_process_group("gloo")
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    x = torch.from_numpy(np.load(embeddings))
+    every = torch.from_numpy(np.load(pairs))
+    # Unevenly, to show that it does not matter: process i gets i + 1 shares.
+    bounds = torch.arange(processes + 1).cumsum(0) * len(every) // (processes * (processes + 1) // 2)
+    mine = every[bounds[rank] : bounds[rank + 1]]
+    rows, index = mine.unique(return_inverse=True)  # only the rows that this process scores
+
+    torch.manual_seed(0)
+    head = rht.data_parallel(rht.RewardHead(x.size(1), 64))
+    optimizer = rht.AdamW(head.parameters(), lr=1e-3)
+    normalizer = rht.global_normalizer(len(mine))
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = rht.preference_loss(head, x[rows], index[:, 0], index[:, 1], normalizer=normalizer)
+        loss.backward()
+        optimizer.step()
+        total = loss.detach() / processes
+        dist.all_reduce(total)
+        if rank == 0:
+            print(f"step {step + 1}  loss {total.item():.9f}", flush=True)
+    if rank == 0:
+        head.module.save(model)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m rewardhead`` becomes the program that comes with the package."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Replaces this process by the program, with the same arguments."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rewardhead")
+    os.execv(program, [program, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

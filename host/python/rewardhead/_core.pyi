@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled part. The functions on addresses belong to ``rewardhead.torch``, which checks what they cannot."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+MASK_ROWS: int
+
+class Head:
+    """The parameters of a head; w1, b1, w2 and b2 are views of its memory."""
+
+    def __init__(self, input: int, hidden: int) -> None: ...
+    @property
+    def input(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def w1(self) -> NDArray[np.float32]: ...
+    @property
+    def b1(self) -> NDArray[np.float32]: ...
+    @property
+    def w2(self) -> NDArray[np.float32]: ...
+    @property
+    def b2(self) -> NDArray[np.float32]: ...
+    @staticmethod
+    def load(file: str) -> Head: ...
+    def save(self, file: str) -> None: ...
+    def score(self, x: Any, threads: int = 0) -> NDArray[np.float32]: ...
+
+def train(
+    *,
+    embeddings: Any,
+    chosen: NDArray[np.int32],
+    rejected: NDArray[np.int32],
+    margin: NDArray[np.float32] | None,
+    weight: NDArray[np.float32] | None,
+    label: NDArray[np.float32] | None,
+    hidden: int,
+    epochs: int,
+    batch_pairs: int,
+    learning_rate: float,
+    weight_decay: float,
+    clip_norm: float,
+    schedule: str,
+    warmup: int,
+    init: str,
+    seed: int,
+    standardize: bool,
+    threads: int,
+) -> tuple[Head, list[dict[str, Any]]]: ...
+def read_run(
+    *,
+    model: str,
+    embeddings: str,
+    tensor: str,
+    pairs: str,
+    items: str,
+    chosen: str,
+    rejected: str,
+    label: str | None,
+    group: str,
+    length: str | None,
+    holdout: float,
+    folds: int,
+    fold: int,
+    seed: int,
+) -> dict[str, Any]: ...
+
+_Matrix = tuple[int, int, int, int, int]  # address, rows, row stride, columns, index of the dtype
+_Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2
+_Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
+
+def head_forward(threads: int, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: int) -> None: ...
+def head_backward(
+    threads: int,
+    x: _Matrix,
+    hidden: int,
+    parameters: _Tensors,
+    mask: int,
+    reward_gradient: int,
+    gradients: _Tensors,
+    input_gradient: int,
+) -> None: ...
+def pair_loss(
+    threads: int, rewards: int, rows: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int
+) -> None: ...
+def linear_loss_gradients(
+    threads: int, x: _Matrix, w: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int, w_gradient: int
+) -> None: ...
+def adamw(
+    threads: int,
+    count: int,
+    parameter: int,
+    gradient: int,
+    first_moment: int,
+    second_moment: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    step: int,
+) -> None: ...

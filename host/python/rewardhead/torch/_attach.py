@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face models for sequence classification with our head: pooled first, then scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+from typing import Any
+
+from torch import Tensor, nn
+
+from ._head import RewardHead
+from ._pool import pool_last_token
+
+_ENTRY = "rewardhead"
+# Every config turns the keys of id2label into integers as it is read. A key that is none makes the stock classes refuse
+# the model, and shows this text, where they would else start with a fresh `score` and say so in a warning only.
+_REFUSAL = "an MLP reward head; load it with rewardhead.torch.from_pretrained"
+
+
+def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
+    """Gives an ``AutoModelForSequenceClassification`` (Llama, Qwen2, Mistral, Gemma2, GPT-2, ...) our head as its
+    ``score``, and a forward that pools each sequence's last token by the attention mask and scores only that.
+
+    hidden=0 keeps its linear ``score``: same weight, same name, and the stock class reads what ``save_pretrained``
+    writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads
+    what ``save_pretrained`` writes, and the stock classes refuse it.
+
+    Changes `model` and returns it. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
+    """
+    score = getattr(model, "score", None)
+    if not isinstance(score, nn.Linear) or not hasattr(model, "base_model_prefix"):
+        raise TypeError(
+            f"{type(model).__name__} has {type(score).__name__} as its score; expected a model for sequence "
+            "classification with a linear score, to which nothing is attached yet"
+        )
+    if score.out_features != 1 or score.bias is not None:
+        raise ValueError(
+            f"the score of {type(model).__name__} has {score.out_features} outputs and "
+            f"{'no ' if score.bias is None else 'a '}bias; expected one output (num_labels=1) and no bias"
+        )
+    head = RewardHead(score.in_features, hidden).to(score.weight)
+    if hidden:
+        setattr(model.config, _ENTRY, {"hidden": hidden})
+        model.config.id2label = {_REFUSAL: "LABEL_0"}
+    else:
+        head.weight = score.weight
+    model.score = head
+    model.forward = types.MethodType(_forward, model)
+    return model
+
+
+def from_pretrained(folder: str | os.PathLike[str], **options: Any) -> nn.Module:
+    """The model with an MLP head that ``save_pretrained`` of an attached model wrote to `folder`.
+
+    `options` go to ``AutoModelForSequenceClassification.from_pretrained``.
+    """
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        fields = json.load(file)
+    entry = fields.pop(_ENTRY, None)
+    if entry is None:
+        raise ValueError(
+            f"{folder}: its config has no entry '{_ENTRY}', so there is no MLP head; load it with the stock class"
+        )
+    fields["id2label"] = {0: "LABEL_0"}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # that `score.weight` is not there is known
+    try:
+        config = AutoConfig.for_model(**fields)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
+    finally:
+        logging.set_verbosity(verbosity)
+    attach(model, entry["hidden"])
+
+    stored = {}
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".safetensors"):
+            with safe_open(os.path.join(folder, name), framework="pt") as file:
+                stored.update({key: file.get_tensor(key) for key in file.keys() if key.startswith("score.")})
+    model.score.load_state_dict({key.removeprefix("score."): tensor for key, tensor in stored.items()})
+    return model
+
+
+def _forward(
+    self: nn.Module,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    labels: Tensor | None = None,
+    return_dict: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Rewards as `logits` [batch, 1] of token ids [batch, tokens] or embeddings [batch, tokens, input].
+
+    The reward is that of the last token that attention_mask [batch, tokens] marks; a batch of several needs a mask.
+    """
+    from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+    if labels is not None:
+        raise ValueError(
+            "labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits"
+        )
+    outputs = getattr(self, self.base_model_prefix)(
+        input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **options
+    )
+    states = outputs.last_hidden_state
+    if attention_mask is not None:
+        pooled = pool_last_token(states, attention_mask)
+    elif states.size(0) == 1:
+        pooled = states[:, -1]
+    else:
+        raise ValueError(f"attention_mask is None for a batch of {states.size(0)}; expected [batch, tokens] of 0 and 1")
+    logits = self.score(pooled)[:, None]
+    if return_dict is False:
+        return (logits,)
+    return SequenceClassifierOutputWithPast(
+        logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+    )

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AdamW` in one pass over each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _ops  # noqa: F401  (registers torch.ops.rewardhead)
+
+
+class AdamW(torch.optim.Optimizer):
+    """torch.optim.AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) for contiguous float32 parameters on the CPU.
+
+    The state has torch.optim.AdamW's names (``step``, ``exp_avg``, ``exp_avg_sq``), so state dicts go both ways. As in
+    ``rewardhead train``, decay acts on every parameter of a group.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of each parameter that has a gradient; returns what `closure` does."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            by_step: dict[int, list[Tensor]] = {}  # parameters differ where some had no gradient before
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                by_step.setdefault(int(state["step"]), []).append(parameter)
+            for step, parameters in by_step.items():
+                states = [self.state[parameter] for parameter in parameters]
+                torch.ops.rewardhead.adamw_(
+                    parameters,
+                    [parameter.grad.contiguous() for parameter in parameters],
+                    [state["exp_avg"] for state in states],
+                    [state["exp_avg_sq"] for state in states],
+                    float(group["lr"]),
+                    *group["betas"],
+                    group["eps"],
+                    group["weight_decay"],
+                    step,
+                )
+        return loss

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests share. They import the `rewardhead` that is on the path: in ctest that of the build folder."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "host" / "sample_data"
+sys.dont_write_bytecode = True
+
+
+class Sample:
+    """The shipped data: embeddings [1052, 384], pairs [11650, 2] by row, and the debate of each row."""
+
+    def __init__(self) -> None:
+        self.embeddings = np.load(SAMPLE / "embeddings.npy")
+        items = [line.split(",") for line in (SAMPLE / "items.csv").read_text().splitlines()]
+        column = {name: i for i, name in enumerate(items[0])}
+        self.ids = [item[column["id"]] for item in items[1:]]
+        self.debates = np.array([item[column["debate"]] for item in items[1:]])
+        row = {name: i for i, name in enumerate(self.ids)}
+        lines = (SAMPLE / "pairs.csv").read_text().splitlines()
+        assert lines[0].split(",")[:2] == ["chosen", "rejected"]
+        self.pairs = np.array([[row[name] for name in line.split(",")[:2]] for line in lines[1:]])
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was skipped, in the words of GoogleTest, which `run` looks for to say what was left out."""
+    for report in terminalreporter.stats.get("skipped", []):
+        file, line, reason = report.longrepr
+        terminalreporter.write_line(f"{file}:{line}: Skipped\n{reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    return Sample()

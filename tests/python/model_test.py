@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`RewardModel`: the program's numbers, scikit-learn's manners, and refusal of what is wrong."""
+
+import json
+import multiprocessing
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import sklearn.base
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import rewardhead
+from conftest import SAMPLE
+from rewardhead import RewardModel
+
+RANDOM = np.random.default_rng(6)
+
+
+def small(rows=12, columns=5, pairs=30):
+    x = RANDOM.standard_normal((rows, columns)).astype(np.float32)
+    chosen = RANDOM.integers(0, rows, pairs)
+    return x, np.stack([chosen, (chosen + RANDOM.integers(1, rows, pairs)) % rows], axis=1)
+
+
+def program(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "rewardhead", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+# ---- the same numbers as the program ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden": 16, "epochs": 4, "standardize": True, "weight_decay": 1.0},
+        {"hidden": 0, "epochs": 3, "learning_rate": 0.01, "schedule": "cosine", "warmup": 2, "seed": 7},
+        {"hidden": 8, "epochs": 2, "batch_pairs": 1000, "clip_norm": 0.5, "init": "he", "schedule": "linear"},
+    ],
+)
+def test_fit_gives_the_bytes_of_the_program(sample, tmp_path, options):
+    model = RewardModel(sample.embeddings, **options).fit(sample.pairs)
+    model.save(tmp_path / "model.safetensors")
+    given = []
+    for name, value in options.items():
+        given += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    data = ["--embeddings", SAMPLE / "embeddings.npy", "--pairs", SAMPLE / "pairs.csv", "--items", SAMPLE / "items.csv"]
+    trained = program("train", *data, *given, "--out", tmp_path / "run", "--json")
+    assert trained.returncode == 0, trained.stderr
+    run = tmp_path / "run" / "model.safetensors"
+    assert (tmp_path / "model.safetensors").read_bytes() == run.read_bytes()
+
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [{key: entry[key] for key in model.history_[0]} for entry in map(json.loads, lines)] == model.history_
+    assert model.score(sample.pairs) == pytest.approx(json.loads(trained.stdout)["train"]["accuracy"], abs=1e-12)
+    scored = program("score", "--model", run, "--embeddings", SAMPLE / "embeddings.npy", "--out", tmp_path / "r.npy")
+    assert scored.returncode == 0, scored.stderr
+    assert np.array_equal(np.load(tmp_path / "r.npy"), RewardModel.load(run).predict(sample.embeddings))
+
+
+def test_the_program_is_the_same_command_line():
+    assert program("--version").stdout.strip() == rewardhead.__version__
+    wrong = program("train", "--hidden", "-1")
+    assert wrong.returncode == 2 and "--hidden" in wrong.stderr
+
+
+# ---- arithmetic ----
+
+
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_rewards_are_the_formula(hidden):
+    x, pairs = small()
+    model = RewardModel(x, hidden, epochs=5).fit(pairs)
+    w = model.head_
+    x64 = x.astype(np.float64)
+    expected = x64 @ w.w1 if hidden == 0 else np.maximum(x64 @ w.w1.T.astype(np.float64) + w.b1, 0) @ w.w2 + w.b2
+    assert np.allclose(model.predict(x), expected, rtol=0, atol=1e-6)
+    d = expected[pairs[:, 0]] - expected[pairs[:, 1]]
+    assert np.allclose(model.decision_function(pairs), d, atol=2e-6)
+    assert np.allclose(model.predict_proba(pairs), np.stack([1 / (1 + np.exp(d)), 1 / (1 + np.exp(-d))], 1), atol=1e-6)
+    assert np.allclose(model.history_[-1]["epoch"], 5)
+
+
+def test_score_is_accuracy():
+    model = RewardModel(np.array([[0.0], [1], [2], [2]], np.float32), hidden=0, epochs=1)
+    model.head_ = rewardhead.Head(1, 0)
+    model.head_.w1[:] = 1  # rewards 0, 1, 2, 2
+    pairs = [[1, 0], [0, 2], [2, 3]]
+    assert model.score(pairs) == pytest.approx((1 + 0 + 0.5) / 3)
+    assert model.score(pairs, [0, 0, 0.5]) == pytest.approx((0 + 1) / 2)
+    assert model.score(pairs, [1, 1, 1], sample_weight=[2, 1, 0]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="undefined"):
+        model.score(pairs, [0.5] * 3)
+
+
+def test_labels_weights_and_margins_reach_the_loss():
+    x, pairs = small()
+    label, weight = RANDOM.random(len(pairs)), RANDOM.random(len(pairs)) + 0.5
+    margin = RANDOM.standard_normal(len(pairs))
+    model = RewardModel(x, 3, epochs=1, learning_rate=0.0).fit(pairs, label, sample_weight=weight, margin=margin)
+    d = model.decision_function(pairs).astype(np.float64) - margin
+    loss = np.mean(weight * (label * np.logaddexp(0, -d) + (1 - label) * np.logaddexp(0, d)))
+    assert model.history_[0]["loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_storage_types_and_memory():
+    x, pairs = small()
+    half = x.astype(np.float16)
+    by_half = RewardModel(half, 4, epochs=3).fit(pairs)
+    by_float = RewardModel(half.astype(np.float32), 4, epochs=3).fit(pairs)
+    assert np.array_equal(by_half.head_.w1, by_float.head_.w1)
+    assert np.array_equal(by_half.predict(half), by_half.predict(half.astype(np.float32)))
+    assert np.array_equal(by_float.predict(x.astype(np.float64)), by_float.predict(np.asfortranarray(x)))
+    assert np.array_equal(by_float.predict(x.tolist()), by_float.predict(x))
+    view = by_float.head_.w1
+    view[0, 0] = 42
+    assert by_float.head_.w1[0, 0] == 42  # a view, not a copy
+    del by_float
+    assert view[0, 0] == 42  # that keeps its owner alive
+
+
+def test_threads_do_not_change_results():
+    x, pairs = small(200, 40, 500)
+    one = RewardModel(x, 32, epochs=3, threads=1).fit(pairs)
+    assert all(
+        np.array_equal(RewardModel(x, 32, epochs=3, threads=n).fit(pairs).head_.w1, one.head_.w1) for n in (0, 2, 3)
+    )
+
+
+def test_other_threads_run_meanwhile():
+    """The GIL is released: while a fit computes, this thread goes on counting."""
+    x, pairs = small(3000, 512, 3000)
+    fit = threading.Thread(target=RewardModel(x, 512, epochs=1, threads=1).fit, args=(pairs,))
+    counted = 0
+    fit.start()
+    while fit.is_alive():
+        counted += 1
+    assert counted > 1000
+
+
+def fit_in_child(x, pairs, queue):
+    queue.put(RewardModel(x, 16, epochs=2, threads=2).fit(pairs).head_.w1)
+
+
+def test_a_forked_child_computes():
+    x, pairs = small(300, 64, 400)
+    here = RewardModel(x, 16, epochs=2, threads=2).fit(pairs).head_.w1  # the workers exist before the fork
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=fit_in_child, args=(x, pairs, queue))
+    child.start()
+    assert np.array_equal(queue.get(timeout=60), here)
+    child.join()
+
+
+# ---- files ----
+
+
+def test_save_load_pickle(tmp_path):
+    x, pairs = small()
+    model = RewardModel(x, 4, epochs=2).fit(pairs)
+    model.save(tmp_path / "m.safetensors")
+    loaded = RewardModel.load(tmp_path / "m.safetensors", x)
+    assert loaded.hidden == 4 and loaded.score(pairs) == model.score(pairs)
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict(x), model.predict(x)) and again.history_ == model.history_
+    with pytest.raises(ValueError, match="nowhere.safetensors"):
+        RewardModel.load(tmp_path / "nowhere.safetensors")
+    with pytest.raises(ValueError, match="cannot be"):
+        model.save(tmp_path / "no_folder" / "m.safetensors")
+
+
+def test_the_model_file_is_read_by_the_safetensors_package(tmp_path):
+    x, pairs = small()
+    model = RewardModel(x, 4, epochs=2).fit(pairs)
+    model.save(tmp_path / "m.safetensors")
+    tensors = safetensors.numpy.load_file(tmp_path / "m.safetensors")
+    assert sorted(tensors) == ["score.0.bias", "score.0.weight", "score.2.bias", "score.2.weight"]
+    assert np.array_equal(tensors["score.0.weight"], model.head_.w1) and tensors["score.2.weight"].shape == (1, 4)
+
+
+# ---- refusal ----
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        ([[0, 12]], r"pairs\[0, 1\] is 12; expected a row of embeddings, 0 to 11"),
+        ([[1, 0], [-1, 3]], r"pairs\[1, 0\] is -1"),
+        ([[3, 3]], r"pairs\[0\] pairs row 3 with itself"),
+        ([[0.0, 1.0]], "dtype float64; expected integers"),
+        ([[0, 1, 2]], r"shape \(1, 3\)"),
+        (np.zeros((0, 2), int), r"shape \(0, 2\)"),
+    ],
+)
+def test_wrong_pairs(pairs, message):
+    with pytest.raises(ValueError, match=message):
+        RewardModel(small()[0], 2).fit(pairs)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"y": [2.0]}, r"y\[0\] is 2.0; expected 0 to 1"),
+        ({"y": [1, 1]}, r"y has the shape \(2,\)"),
+        ({"sample_weight": [-1.0]}, "sample_weight.*not negative"),
+        ({"sample_weight": [0.0]}, "sample_weight is 0 everywhere"),
+        ({"margin": [np.nan]}, "margin.*finite"),
+    ],
+)
+def test_wrong_labels_weights_margins(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RewardModel(small()[0], 2).fit([[0, 1]], **arguments)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"hidden": -1}, "hidden is -1"),
+        ({"hidden": True}, "hidden is True"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": np.nan}, "learning_rate is nan"),
+        ({"schedule": "step"}, "schedule is 'step'; expected constant cosine linear"),
+        ({"init": "zero"}, "init is 'zero'; expected torch he normal"),
+        ({"warmup": 99}, "^warmup is 99 steps, but the run has only 60"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 5000}, "threads is 5000"),
+        ({"standardize": "yes"}, "standardize is 'yes'"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        RewardModel(small()[0], **{"hidden": 2, **options}).fit([[0, 1]])
+
+
+def test_wrong_embeddings():
+    x, pairs = small()
+    with pytest.raises(ValueError, match="embeddings is None"):
+        RewardModel().fit(pairs)
+    broken = x.copy()
+    broken[3, 2] = np.inf
+    with pytest.raises(ValueError, match="row 3, column 2 is inf"):
+        RewardModel(broken, 2).fit(pairs)
+    model = RewardModel(x, 2, epochs=1).fit(pairs)
+    with pytest.raises(ValueError, match="x has 4 columns; expected 5"):
+        model.predict(x[:, :4])
+    with pytest.raises(ValueError, match="2 dimensions"):
+        model.predict(x[0])
+    with pytest.raises(TypeError, match="real numbers"):
+        model.predict(x.astype(complex))
+    with pytest.raises(ValueError, match="not fitted"):
+        RewardModel(x, 2).predict(x)
+
+
+# ---- scikit-learn ----
+
+# Of scikit-learn's estimator checks, those that do not call fit with a one-dimensional y: samples here are pairs of
+# rows, which those checks do not make.
+CHECKS = """check_estimator_cloneable check_estimator_tags_renamed check_valid_tag_types check_estimator_repr
+check_no_attributes_set_in_init check_estimators_unfitted check_do_not_raise_errors_in_init_or_set_params
+check_mixin_order check_fit1d check_parameters_default_constructible check_get_params_invariance
+check_set_params""".split()
+
+
+def test_estimator_checks():
+    passed = []
+    for estimator, check in estimator_checks_generator(RewardModel()):
+        if check.func.__name__ in CHECKS:
+            check(estimator)
+            passed.append(check.func.__name__)
+    assert sorted(passed) == sorted(CHECKS)
+
+
+def test_clone_shares_the_embeddings():
+    x, _ = small()
+    model = RewardModel(x, 3, seed=5)
+    copy = sklearn.base.clone(model)
+    assert copy.embeddings is x and copy.get_params() == model.get_params() and not hasattr(copy, "head_")
+    with pytest.raises(ValueError, match="no parameter 'width'"):
+        model.set_params(width=3)
+
+
+def test_grid_search_over_groups(sample):
+    groups = sample.debates[sample.pairs[:, 0]]
+    grid = GridSearchCV(
+        RewardModel(sample.embeddings, epochs=20, standardize=True, weight_decay=1.0),
+        {"hidden": [0, 16]},
+        cv=GroupKFold(4),
+    ).fit(sample.pairs, groups=groups)
+    by_hand = []
+    for train, test in GroupKFold(4).split(sample.pairs, groups=groups):
+        model = RewardModel(sample.embeddings, 16, epochs=20, standardize=True, weight_decay=1.0)
+        by_hand.append(model.fit(sample.pairs[train]).score(sample.pairs[test]))
+    at = list(grid.cv_results_["param_hidden"]).index(16)
+    assert [grid.cv_results_[f"split{i}_test_score"][at] for i in range(4)] == pytest.approx(by_hand)
+    assert 0.65 < grid.best_score_ < 0.85
+    assert grid.best_estimator_.embeddings is sample.embeddings
