@@ -16,14 +16,15 @@
  * Memory: every buffer belongs to the caller, needs the alignment of its element only (the workspace: RH_ALIGNMENT),
  * and must not overlap another one of the same call unless it says so. Matrices are row-major.
  *
- * NVIDIA GPUs (contexts with RH_DEVICE_CUDA; no GPU has run this yet): every buffer that an execute reads or writes, the
- * workspace too, is device memory; structs are read in the call. An execute enqueues kernels on the context's stream and
- * returns: it neither waits nor reads anything back, so it can be captured in a graph, which keeps pointers and the
- * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row twice,
- * counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head take
- * fp32 operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Host memory given to a GPU's
- * plan is refused, pinned memory as well, and device memory given to a CPU's plan, once the process has had a context
- * with RH_DEVICE_CUDA (before that CUDA is not asked).
+ * NVIDIA GPUs (contexts with RH_DEVICE_CUDA; no GPU has run this yet): every buffer that an execute reads or writes,
+ * the workspace too, is device memory; structs are read in the call. An execute enqueues kernels on the context's stream
+ * and returns: it neither waits nor reads anything back, so it can be captured in a graph, which keeps pointers and the
+ * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
+ * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
+ * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
+ * the same plan options on the same kind of GPU. Host memory given to a GPU's plan is refused, pinned memory as well,
+ * and device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
+ * asked).
  *
  * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
  * rh_last_error_message() on the calling thread.
@@ -198,8 +199,8 @@ RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_te
 RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
                               double normalizer, float* loss, float* reward_gradient, rh_workspace workspace);
 
-/* *found = 1 if the last rh_pair_loss, rh_loss_gradients or rh_train_step in this workspace met a bad pair on a GPU, else
- * 0. Waits for the context's stream: no execute does. After none of the three, *found is any of the two. */
+/* *found = 1 if the last rh_pair_loss, rh_loss_gradients or rh_train_step in this workspace met a bad pair on a GPU,
+ * else 0. Waits for the context's stream, which no execute does. Before any of the three, *found means nothing. */
 RH_API rh_status rh_bad_pairs(const rh_plan* plan, rh_workspace workspace, int* found);
 
 /* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads the mask that

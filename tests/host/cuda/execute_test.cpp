@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The C interface on a GPU, which is the software device here: the same calls as on the CPU, and its results as measure.
+// The C interface on a GPU, which is the software device here, measured by the results of the same calls on the CPU.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -306,6 +306,12 @@ TEST_F(CudaExecute, BadPairsAreSkippedAndFlagged) {
   ASSERT_EQ(good.call(pair_loss, plan.get(), memory.get()), RH_OK) << rh_last_error_message();
   ASSERT_EQ(rh_bad_pairs(plan.get(), memory.get(), &found), RH_OK) << rh_last_error_message();
   EXPECT_EQ(found, 0) << "of the last loss only";
+
+  const Context cpu = make_context();
+  const Plan cpu_plan = make_plan(cpu.get(), options_of(size));
+  found = -1;
+  ASSERT_EQ(rh_bad_pairs(cpu_plan.get(), WorkspaceMemory(cpu_plan.get()).get(), &found), RH_OK);
+  EXPECT_EQ(found, 0) << "the CPU refuses them";
 }
 
 void expect_refused(rh_status status, rh_status expected, const char* part) {
