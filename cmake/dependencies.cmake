@@ -13,6 +13,24 @@ endmacro()
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
+# REWARDHEAD_HAS_CUDA: whether the kernels for GPUs are built. Off by default: nvcc takes its time, and no GPU has run
+# them yet.
+set(REWARDHEAD_HAS_CUDA FALSE)
+if(NOT REWARDHEAD_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "rewardhead: REWARDHEAD_CUDA is ${REWARDHEAD_CUDA}; expected AUTO, ON or OFF")
+endif()
+if(NOT REWARDHEAD_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit 13.0 QUIET)
+  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND TARGET CUDA::cudart_static)
+    set(REWARDHEAD_HAS_CUDA TRUE)
+  elseif(REWARDHEAD_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "rewardhead: the CUDA toolkit 13.0 or later was not found. It is not needed with "
+                        "-DREWARDHEAD_CUDA=OFF.")
+  else()
+    message(STATUS "Without CUDA kernels: the CUDA toolkit 13.0 or later was not found")
+  endif()
+endif()
+
 if(REWARDHEAD_TOOLS)
   rewardhead_find(CLI11 libcli11-dev REWARDHEAD_TOOLS 2.1)
   rewardhead_find(nlohmann_json nlohmann-json3-dev REWARDHEAD_TOOLS 3.10)

@@ -38,13 +38,15 @@ Processor read_processor() {
   return processor;
 }
 
-// Empty, or why there is none: not the library's message, which is about a device that somebody asked for.
+// Empty, or why there is none: what follows "device is cuda: " in the library's message.
 std::string reason_against_cuda() {
   try {
     Context({.device = RH_DEVICE_CUDA, .isa = "", .threads = 1});
     return "";
-  } catch (const Error&) {
-    return "this build has no CUDA kernels";
+  } catch (const Error& error) {
+    const std::string_view message = error.what();
+    const size_t colon = message.find(": ");
+    return std::string(colon == message.npos ? message : message.substr(colon + 2));
   }
 }
 

@@ -68,6 +68,14 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(kMachineGroup);
 }
 
+Context MachineOptions::cpu_context(const CLI::App& app) const {
+  Context made = context(app);
+  if (made.device() == RH_DEVICE_CUDA) {
+    throw Error(RH_UNSUPPORTED, "--device cuda: " + app.get_name() + " keeps its data in the host's memory; use cpu");
+  }
+  return made;
+}
+
 Context MachineOptions::context(const CLI::App& app) const {
   return Context({.device = static_cast<rh_device>(device),
                   .isa = given(app, "--isa") ? rh_isa_name(isa) : "",  // else the environment's REWARDHEAD_ISA counts

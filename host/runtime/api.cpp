@@ -72,6 +72,8 @@ const char* rh_status_string(rh_status status) {
       return "out of memory or threads";
     case RH_INTERNAL_ERROR:
       return "internal error";
+    case RH_DEVICE_ERROR:
+      return "CUDA refused a call, or work before it failed";
   }
   return "unknown status";
 }
@@ -103,8 +105,11 @@ rh_status rh_context_create(const rh_context_options* options, rh_context** cont
 }
 void rh_context_destroy(rh_context* context) { delete context; }
 int rh_context_threads(const rh_context* context) { return context ? context->threads() : 0; }
-const char* rh_context_isa(const rh_context* context) { return context ? context->implementation.name : ""; }
-rh_device rh_context_device(const rh_context* context) { return context ? RH_DEVICE_CPU : RH_DEVICE_AUTO; }
+const char* rh_context_isa(const rh_context* context) { return context ? context->implementation_name() : ""; }
+rh_device rh_context_device(const rh_context* context) {
+  if (!context) return RH_DEVICE_AUTO;
+  return context->cuda ? RH_DEVICE_CUDA : RH_DEVICE_CPU;
+}
 int rh_context_kernel_count(const rh_context* context) {
   return context ? static_cast<int>(context->kernels.size()) : 0;
 }
@@ -145,6 +150,12 @@ rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, 
                        double normalizer, float* loss, float* reward_gradient, rh_workspace workspace) {
   return guarded(
       [&] { runtime::pair_loss(checked(plan), rewards, rows, pairs, normalizer, loss, reward_gradient, workspace); });
+}
+rh_status rh_bad_pairs(const rh_plan* plan, rh_workspace workspace, int* found) {
+  return guarded([&] {
+    require(found, "found is NULL");
+    *found = runtime::bad_pairs(checked(plan), workspace);
+  });
 }
 rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
                       const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,

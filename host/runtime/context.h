@@ -6,18 +6,23 @@
 #include <string>
 #include <vector>
 
+#include "host/runtime/cuda.h"
 #include "host/runtime/dispatch.h"
 #include "host/runtime/thread_pool.h"
 #include "rewardhead/rewardhead.h"
 
 struct rh_context {
-  // With an executor, `threads` is 1.
-  rh_context(rh_device device, const std::string& isa, const std::string& isa_origin, int threads,
+  // On the CPU. With an executor, `threads` is 1.
+  rh_context(const std::string& isa, const std::string& isa_origin, int threads,
              std::optional<rewardhead::kernels::Executor> executor);
+  // On a GPU.
+  explicit rh_context(const rewardhead::runtime::CudaDevice& device, const std::string& isa);
 
   int threads() const { return executor ? executor->threads : pool.threads(); }
+  const char* implementation_name() const { return cuda ? cuda->implementation : implementation->name; }
 
-  const rewardhead::runtime::Implementation& implementation;
+  const rewardhead::runtime::Implementation* implementation = nullptr;  // null on a GPU
+  std::optional<rewardhead::runtime::CudaDevice> cuda;
   std::optional<rewardhead::kernels::Executor> executor;  // the caller's; then the pool has no workers
   mutable rewardhead::runtime::ThreadPool pool;
 

@@ -21,6 +21,7 @@ struct rh_plan {
 
   // The mask outlives the call that wrote it; the scratch memory is whoever's turn it is.
   struct Workspace {
+    uint32_t* bad_pairs;  // the flag of a GPU's pair loss; null on the CPU
     uint64_t* mask;
     void* scratch;
     size_t bytes;
@@ -35,6 +36,7 @@ void forward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* paramete
              rh_workspace workspace);
 void pair_loss(const rh_plan& plan, const float* rewards, int64_t rows, const rh_pairs* pairs, double normalizer,
                float* loss, float* reward_gradient, rh_workspace workspace);
+int bad_pairs(const rh_plan& plan, rh_workspace workspace);
 void backward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* parameters, const float* reward_gradient,
               const rh_tensors* gradients, float* input_gradient, int64_t input_gradient_stride,
               rh_workspace workspace);

@@ -16,6 +16,16 @@
  * Memory: every buffer belongs to the caller, needs the alignment of its element only (the workspace: RH_ALIGNMENT),
  * and must not overlap another one of the same call unless it says so. Matrices are row-major.
  *
+ * NVIDIA GPUs (contexts with RH_DEVICE_CUDA; no GPU has run this yet): every buffer that an execute reads or writes,
+ * the workspace too, is device memory; structs are read in the call. An execute enqueues kernels on the context's stream
+ * and returns: it neither waits nor reads anything back, so it can be captured in a graph, which keeps pointers and the
+ * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
+ * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
+ * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
+ * the same plan options on the same kind of GPU. Host memory given to a GPU's plan is refused, pinned memory as well,
+ * and device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
+ * asked).
+ *
  * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
  * rh_last_error_message() on the calling thread.
  *
@@ -39,21 +49,23 @@
 extern "C" {
 #endif
 
-#define RH_ALIGNMENT 64 /* bytes, of a workspace */
+#define RH_ALIGNMENT 64       /* bytes, of a workspace */
+#define RH_CUDA_ALIGNMENT 256 /* bytes, of a workspace on a GPU, as cudaMalloc aligns */
 
 typedef enum rh_status {
   RH_OK = 0,
   RH_INVALID_ARGUMENT = 1, /* a value, shape, pointer or size that the call cannot accept */
   RH_UNSUPPORTED = 2,      /* valid, but this build or machine cannot do it (no such device or instruction set) */
   RH_OUT_OF_MEMORY = 3,    /* creating a context or plan found no memory or threads */
-  RH_INTERNAL_ERROR = 4    /* a defect of the library; please report it */
+  RH_INTERNAL_ERROR = 4,   /* a defect of the library; please report it */
+  RH_DEVICE_ERROR = 5      /* CUDA refused a call, or work before it failed; outputs may be partly written */
 } rh_status;
 
 typedef enum rh_dtype { RH_F32 = 0, RH_F16 = 1, RH_BF16 = 2 } rh_dtype; /* IEEE binary32, binary16, bfloat16 */
 typedef enum rh_device { RH_DEVICE_AUTO = 0, RH_DEVICE_CPU = 1, RH_DEVICE_CUDA = 2 } rh_device;
 typedef enum rh_objective { RH_BRADLEY_TERRY = 0 } rh_objective;
 
-typedef struct rh_context rh_context; /* instruction set and threads */
+typedef struct rh_context rh_context; /* instruction set and threads, or a GPU and a stream */
 typedef struct rh_plan rh_plan;       /* validated shapes on a context */
 
 RH_API const char* rh_version(void);                   /* "major.minor.patch" */
@@ -80,10 +92,14 @@ typedef struct rh_executor {
 
 typedef struct rh_context_options {
   size_t struct_size; /* sizeof(rh_context_options) */
-  rh_device device;   /* RH_DEVICE_AUTO falls back to the CPU; RH_DEVICE_CUDA without a device is RH_UNSUPPORTED */
-  const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto" */
-  int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow */
+  rh_device device;   /* RH_DEVICE_AUTO is the CPU. RH_DEVICE_CUDA is the calling thread's current CUDA device, which
+                         needs compute capability 8.0 or later; where there is none: RH_UNSUPPORTED */
+  const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto". With
+                         RH_DEVICE_CUDA: "sm90a", "sm80", "auto", or NULL for "auto" */
+  int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow. A GPU's context has 1 */
   const rh_executor* executor; /* copied; NULL: the context starts threads of its own. With one, `threads` is 0 */
+  void* stream; /* RH_DEVICE_CUDA: a cudaStream_t of the device, for every execute; NULL is CUDA's default stream, which
+                   cannot be captured. For another stream make another context: it is small. On the CPU: NULL */
 } rh_context_options;
 
 /* Starts the worker threads. `options` NULL means all defaults. The context must outlive its plans.
@@ -99,7 +115,7 @@ RH_API rh_device rh_context_device(const rh_context* context); /* never RH_DEVIC
 typedef struct rh_kernel_info {
   size_t struct_size;         /* sizeof(rh_kernel_info), set by the caller */
   const char* operation;      /* "forward", "pair_loss", "backward", "adamw", ... */
-  const char* implementation; /* a name of rh_isa_name */
+  const char* implementation; /* a name of rh_isa_name; on a GPU "sm90a" or "sm80" */
   int chosen;                 /* 1: this context uses it for this operation */
   const char* reason;         /* why it is chosen, or why not; owned by the context */
 } rh_kernel_info;
@@ -126,7 +142,8 @@ typedef struct rh_plan_options {
   int64_t input_dim;    /* 1..2^24; ignored if only RH_PAIR_LOSS is asked for */
   int64_t hidden_dim;   /* 0 (linear head) .. 2^24; ignored likewise */
   rh_dtype input_dtype; /* of X; rewards, parameters and gradients are float */
-  int64_t max_pairs;    /* the largest number of pairs of one execute, 1..2^40; ignored without RH_PAIR_LOSS */
+  int64_t max_pairs;    /* the largest number of pairs of one execute, 1..2^40 (on a GPU 2^31-1); ignored without
+                           RH_PAIR_LOSS */
   rh_objective objective;
   int64_t members; /* heads over the same X and pairs, an ensemble, 1..2^16; 0: 1 */
 } rh_plan_options;
@@ -138,7 +155,7 @@ typedef struct rh_plan_options {
 
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
-/* Bytes of one workspace (a multiple of RH_ALIGNMENT); 0 for NULL. */
+/* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
 
 /* ---- execute ---------------------------------------------------------------------------------------------------- */
@@ -168,7 +185,7 @@ typedef struct rh_pairs {
 } rh_pairs;
 
 typedef struct rh_workspace {
-  void* data;   /* aligned to RH_ALIGNMENT; its contents need not be initialised */
+  void* data;   /* aligned to RH_ALIGNMENT, on a GPU to RH_CUDA_ALIGNMENT; contents need not be initialised */
   size_t bytes; /* >= rh_plan_workspace_bytes */
 } rh_workspace;
 
@@ -178,10 +195,14 @@ RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_te
                             rh_workspace workspace);
 
 /* loss[0] and, unless NULL, reward_gradient[i] = dL/dr[i] for i < rows (0 for a row in no pair). `normalizer` is 1e-30
- * to 1e30, or 0 for the number of pairs. `rewards` may come from anywhere. A bad pair is refused before anything is
- * written. */
+ * to 1e30, or 0 for the number of pairs, bad ones included. `rewards` may come from anywhere. On the CPU a bad pair is
+ * refused before anything is written. */
 RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t rows, const rh_pairs* pairs,
                               double normalizer, float* loss, float* reward_gradient, rh_workspace workspace);
+
+/* *found = 1 if the last rh_pair_loss, rh_loss_gradients or rh_train_step in this workspace met a bad pair on a GPU,
+ * else 0. Waits for the context's stream, which no execute does. Before any of the three, *found means nothing. */
+RH_API rh_status rh_bad_pairs(const rh_plan* plan, rh_workspace workspace, int* found);
 
 /* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads the mask that
  * rh_forward left in this workspace for the same X and parameters. */

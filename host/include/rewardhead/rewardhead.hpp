@@ -53,14 +53,17 @@ struct ContextOptions {
   std::string isa = {};                   // a name of rh_isa_name; empty: the environment's REWARDHEAD_ISA, else "auto"
   int threads = 0;                        // 0: what the affinity mask and the cgroup's CPU quota allow
   const rh_executor* executor = nullptr;  // the caller's own threads; null: the context starts some
+  void* stream = nullptr;                 // RH_DEVICE_CUDA: the cudaStream_t of every execute
 };
 
-// Instruction set and worker threads. Must outlive its plans.
+// Instruction set and worker threads, or a GPU and a stream. Must outlive its plans. Head and Workspace below are host
+// memory: plans of a GPU are executed by the C functions on get().
 class Context {
  public:
   explicit Context(const ContextOptions& options = {}) {
     const rh_context_options c{sizeof(rh_context_options), options.device,
-                               options.isa.empty() ? nullptr : options.isa.c_str(), options.threads, options.executor};
+                               options.isa.empty() ? nullptr : options.isa.c_str(), options.threads, options.executor,
+                               options.stream};
     rh_context* context = nullptr;
     detail::throw_on_error(rh_context_create(&c, &context));
     context_.reset(context);

@@ -61,7 +61,7 @@ namespace {
 TEST(Allocation, ExecutesNeverAllocateOrLock) {
   for (int i = 1; rh_isa_name(i); ++i) {
     for (const int threads : {1, 3}) {
-      const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), threads, nullptr};
+      const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), threads, nullptr, nullptr};
       rh_context* created = nullptr;
       if (rh_context_create(&options, &created) == RH_UNSUPPORTED) continue;
       const Context context(created);

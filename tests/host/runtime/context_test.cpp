@@ -61,10 +61,10 @@ TEST_F(ContextTest, Names) {
 #endif
   EXPECT_STRNE(rh_version(), "");
   std::set<std::string> sentences;
-  for (int status = RH_OK; status <= RH_INTERNAL_ERROR; ++status) {
+  for (int status = RH_OK; status <= RH_DEVICE_ERROR; ++status) {
     sentences.insert(rh_status_string(static_cast<rh_status>(status)));
   }
-  EXPECT_EQ(sentences.size(), 5u);
+  EXPECT_EQ(sentences.size(), 6u);
   EXPECT_STRNE(rh_status_string(static_cast<rh_status>(7)), nullptr);
 }
 
@@ -85,7 +85,7 @@ TEST_F(ContextTest, Defaults) {
 
 TEST_F(ContextTest, RefusedOptions) {
   Context context;
-  const rh_context_options good = {sizeof good, RH_DEVICE_AUTO, "portable", 1, nullptr};
+  const rh_context_options good = {sizeof good, RH_DEVICE_AUTO, "portable", 1, nullptr, nullptr};
   rh_context_options bad = good;
   bad.struct_size = 3;
   EXPECT_EQ(create(bad, context), RH_INVALID_ARGUMENT);
@@ -105,8 +105,11 @@ TEST_F(ContextTest, RefusedOptions) {
   }
   bad = good;
   bad.device = RH_DEVICE_CUDA;
-  EXPECT_EQ(create(bad, context), RH_UNSUPPORTED);
-  expect_message({"device is cuda"});
+  bad.isa = nullptr;
+  if (const rh_status status = create(bad, context); status != RH_OK) {  // no GPU, or a build without its kernels
+    EXPECT_EQ(status, RH_UNSUPPORTED);
+    expect_message({"device is cuda: "});
+  }
   const auto run = [](void*, int64_t, rh_task, const void*) {};
   const struct {
     rh_executor executor;
@@ -130,21 +133,21 @@ TEST_F(ContextTest, RefusedOptions) {
 TEST_F(ContextTest, UnknownInstructionSetsAreRefusedWithTheList) {
   Context context;
   for (const std::string& name : {std::string("sse9"), std::string(), std::string("AVX2"), std::string(2000, 'x')}) {
-    EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, name.c_str(), 1, nullptr}, context),
+    EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, name.c_str(), 1, nullptr, nullptr}, context),
               RH_INVALID_ARGUMENT);
     if (name.size() < 100) expect_message({"isa is \"" + name + "\"", "auto", "portable", "reference"});
   }
   const Environment environment("mmx");
-  EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, nullptr, 1, nullptr}, context), RH_INVALID_ARGUMENT);
+  EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, nullptr, 1, nullptr, nullptr}, context), RH_INVALID_ARGUMENT);
   expect_message({"REWARDHEAD_ISA", "\"mmx\"", "auto", "portable", "reference"});
 }
 
 TEST_F(ContextTest, EnvironmentChoosesWhereTheOptionsDoNot) {
   const Environment environment("reference");
   Context context;
-  ASSERT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, nullptr, 1, nullptr}, context), RH_OK);
+  ASSERT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, nullptr, 1, nullptr, nullptr}, context), RH_OK);
   EXPECT_STREQ(rh_context_isa(context.get()), "reference");
-  ASSERT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, "portable", 1, nullptr}, context), RH_OK);
+  ASSERT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, "portable", 1, nullptr, nullptr}, context), RH_OK);
   EXPECT_STREQ(rh_context_isa(context.get()), "portable");
 }
 
@@ -152,7 +155,7 @@ TEST_F(ContextTest, EnvironmentChoosesWhereTheOptionsDoNot) {
 TEST_F(ContextTest, EveryInstructionSet) {
   for (int i = 1; rh_isa_name(i); ++i) {
     Context context;
-    const rh_status status = create({sizeof(rh_context_options), RH_DEVICE_AUTO, rh_isa_name(i), 1, nullptr}, context);
+    const rh_status status = create({sizeof(rh_context_options), RH_DEVICE_AUTO, rh_isa_name(i), 1, nullptr, nullptr}, context);
     if (status == RH_OK) {
       EXPECT_STREQ(rh_context_isa(context.get()), rh_isa_name(i));
     } else {
@@ -194,11 +197,11 @@ TEST_F(ContextTest, KernelList) {
 // Each thread reads the message of its own last failure.
 TEST_F(ContextTest, MessagesBelongToTheirThread) {
   Context context;
-  EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, "first", 1, nullptr}, context), RH_INVALID_ARGUMENT);
+  EXPECT_EQ(create({sizeof(rh_context_options), RH_DEVICE_AUTO, "first", 1, nullptr, nullptr}, context), RH_INVALID_ARGUMENT);
   std::thread([] {
     EXPECT_STREQ(rh_last_error_message(), "");
     rh_context* created = nullptr;
-    const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, "second", 1, nullptr};
+    const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, "second", 1, nullptr, nullptr};
     EXPECT_EQ(rh_context_create(&options, &created), RH_INVALID_ARGUMENT);
     expect_message({"second"});
   }).join();

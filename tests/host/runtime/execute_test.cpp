@@ -27,7 +27,7 @@ constexpr Size kSizes[] = {{8, 5, 3, 4},     {130, 70, 100, 300},  {2, 1, 1, 1},
 TEST(Execute, EveryImplementationAgreesWithTheReference) {
   const Context reference = make_context(1, "reference");
   for (int i = 1; rh_isa_name(i); ++i) {
-    const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), 2, nullptr};
+    const rh_context_options options = {sizeof options, RH_DEVICE_CPU, rh_isa_name(i), 2, nullptr, nullptr};
     rh_context* created = nullptr;
     const rh_status status = rh_context_create(&options, &created);
     if (status == RH_UNSUPPORTED) continue;  // context_test.cpp says what must then be
@@ -123,7 +123,7 @@ struct CallersThreads {
 TEST(Execute, TheCallersThreadsGiveTheSameBits) {
   CallersThreads threads;
   const rh_executor executor = threads.executor();
-  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, nullptr, 0, &executor};
+  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, nullptr, 0, &executor, nullptr};
   rh_context* created = nullptr;
   ASSERT_EQ(rh_context_create(&options, &created), RH_OK) << rh_last_error_message();
   const Context callers(created), own = make_context(2);

@@ -27,7 +27,7 @@ using Context = std::unique_ptr<rh_context, Deleter>;
 using Plan = std::unique_ptr<rh_plan, Deleter>;
 
 inline Context make_context(int threads = 1, const char* isa = nullptr) {
-  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, isa, threads, nullptr};
+  const rh_context_options options = {sizeof options, RH_DEVICE_AUTO, isa, threads, nullptr, nullptr};
   rh_context* context = nullptr;
   EXPECT_EQ(rh_context_create(&options, &context), RH_OK) << rh_last_error_message();
   return Context(context);
