@@ -432,6 +432,47 @@ def test_training_gives_the_program_the_same_numbers(sample):
     assert (head._tensors()[0].detach().numpy() == model.head_.w1).all()
 
 
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_adamw_states_go_both_ways(ours_first):
+    head, x, chosen, rejected, _ = problem()
+    heads = [head, copy.deepcopy(head)]
+    classes = [rht.AdamW, torch.optim.AdamW]
+    optimizers = [made(h.parameters(), lr=0.01) for made, h in zip(classes, heads, strict=True)]
+    first, second = (0, 1) if ours_first else (1, 0)
+
+    def step(index):
+        optimizers[index].zero_grad()
+        rht.preference_loss(heads[index], x, chosen, rejected).backward()
+        optimizers[index].step()
+
+    for _ in range(3):
+        step(first)
+    heads[second].load_state_dict(heads[first].state_dict())
+    optimizers[second].load_state_dict(copy.deepcopy(optimizers[first].state_dict()))
+    step(0)
+    step(1)
+    for ours, theirs in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_refusals():
+    parameters = [torch.nn.Parameter(torch.zeros(3))]
+    with pytest.raises(ValueError, match="expected lr >= 0"):
+        rht.AdamW(parameters, lr=-1.0)
+    for option in ("maximize", "amsgrad"):
+        state = torch.optim.AdamW(parameters, **{option: True}).state_dict()
+        with pytest.raises(ValueError, match=f"{option}=True"):
+            rht.AdamW(parameters).load_state_dict(state)
+
+
+def test_traced_scoring_scores_what_it_is_given():
+    head, x, *_ = problem()
+    with torch.no_grad():
+        traced = torch.jit.trace(head, x)
+        other = torch.randn_like(x)
+        assert torch.equal(traced(other), head(other))
+
+
 # ---- the module ----
 
 

@@ -58,7 +58,8 @@ class RewardHead(nn.Module):
             return loss
         if torch.is_grad_enabled() and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors)):
             return _operators.head_forward(x, *tensors)[0]
-        if not torch.compiler.is_compiling() and type(x) is Tensor and x.is_cpu and not _dispatch_modes():
+        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if not traced and type(x) is Tensor and x.is_cpu and not _dispatch_modes():
             return _ops.score(x, *tensors)  # without the dispatcher, which costs as much again as all of the rest
         return _operators.score(x, *tensors)
 

@@ -27,7 +27,21 @@ class AdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
+        good = lr >= 0 and all(0 <= beta < 1 for beta in betas) and eps >= 1e-30 and weight_decay >= 0
+        if not good:
+            raise ValueError(
+                f"AdamW(lr={lr}, betas={betas}, eps={eps}, weight_decay={weight_decay}); expected lr >= 0, betas from 0 "
+                "up to, but not including, 1, eps >= 1e-30, weight_decay >= 0"
+            )
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of this class or torch.optim.AdamW's; one with `maximize` or `amsgrad` is refused."""
+        for group in state_dict["param_groups"]:
+            for option in ("maximize", "amsgrad"):
+                if group.get(option):
+                    raise ValueError(f"the state dict has {option}=True, which this AdamW does not do")
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
