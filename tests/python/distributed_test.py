@@ -64,7 +64,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(sample, tmp_path):
 
 
 RANKS = """
-import torch, torch.distributed as dist, rewardhead.torch as rht
+import os, torch, torch.distributed as dist, rewardhead.torch as rht
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 torch.manual_seed(0)
@@ -94,7 +94,9 @@ try:
 except ValueError as error:
     assert "no process has a pair" in str(error)
     print("as expected", flush=True)
+dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # PyTorch 2.13 now and then aborts while the interpreter ends after a communication hook written in Python
 """
 
 
