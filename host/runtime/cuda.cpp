@@ -29,8 +29,8 @@ void check(cudaError_t error, const char* what) {
 cudaStream_t stream(const CudaDevice& device) { return static_cast<cudaStream_t>(device.stream); }
 
 cuda::MlpPlan mlp_plan(const CudaDevice& device, const kernels::Shape& shape, kernels::Dtype dtype) {
-  // Two planes, whatever the type of X: W1 and dr are fp32, and one would round them to 8 bits. A third would double the
-  // time (prediction).
+  // Two planes, whatever the type of X: W1 and dr are fp32, and one would round them to 8 bits. A third would double
+  // the time (prediction).
   constexpr int kPlanes = 2;
   return {shape.rows,
           shape.input,

@@ -183,8 +183,8 @@ void check_tensors(const rh_plan& plan, const char* name, const rh_tensors* tens
   check_pointer(plan, name, tensors->b2, "->b2");
 }
 
-// The first of `count` for which bad(i) is 1, or `count`. Blocks have no branch, so that the compiler takes several at a
-// time: there may be millions of pairs.
+// The first of `count` for which bad(i) is 1, or `count`. Blocks have no branch, so that the compiler takes several at
+// a time: there may be millions of pairs.
 template <class Bad>
 int64_t first_bad(int64_t count, const Bad& bad) {
   constexpr int64_t kBlock = 1024;

@@ -18,9 +18,9 @@ void pause_briefly() {
 #endif
 }
 
-// Moves the calling thread to the `steps`-th allowed processor after `from`, and then allows it all again. A thread starts
-// where it is made; left there, a worker shares its caller's processor until the system balances: some 50 ms (Linux 6,
-// two processors), in which two threads are no faster than one. A hint: a refusal changes nothing.
+// Moves the calling thread to the `steps`-th allowed processor after `from`, and then allows it all again. A thread
+// starts where it is made; left there, a worker shares its caller's processor until the system balances: some 50 ms
+// (Linux 6, two processors), in which two threads are no faster than one. A hint: a refusal changes nothing.
 void move_away(int from, int steps) {
   cpu_set_t allowed;
   if (from < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;

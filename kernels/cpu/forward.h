@@ -8,19 +8,20 @@
 // W1 is read where it lies, by broadcast; z is never stored.
 //
 // A plan for at most kFewRows rows (scoring one response, best-of-N, a micro-batch) would leave lanes empty, and W1 is
-// what takes its time. There columns lie in the lanes; W1 is read where it lies, once for four rows, and so is X, but for
-// 16-bit elements, which are widened first. A sum over the lanes is all that a tile costs beside its multiply-adds.
+// what takes its time. There columns lie in the lanes; W1 is read where it lies, once for four rows, and so is X, but
+// for 16-bit elements, which are widened first. A sum over the lanes is all that a tile costs beside its multiply-adds.
 //
 // Every z is b1 and the sum of chains of at most kChain multiply-adds (V::fma), ascending in k; few rows have V::lanes
-// chains at a time, chain i of the columns i, i + V::lanes, and so on. Every reward is the sum over hidden units in ascending order within
-// chunks of kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change a bit, as long as the
-// plan is one for few rows or for many in both cases.
+// chains at a time, chain i of the columns i, i + V::lanes, and so on. Every reward is the sum over hidden units in
+// ascending order within chunks of kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change
+// a bit, as long as the plan is one for few rows or for many in both cases.
 //
 // Work is shared by blocks of 64 rows (one mask word); where there are fewer blocks than workers a block is split by
 // chunks as well, and each part packs its panel again.
 //
 // Bound by FMA throughput: per k a tile does tile_hidden * tile_vectors of them on tile_hidden + tile_vectors loads.
-// The panel (input 384: 24 KB at AVX2, 96 KB at AVX-512) comes from L1 or L2; blocking over k was tried (kernels/README.md).
+// The panel (input 384: 24 KB at AVX2, 96 KB at AVX-512) comes from L1 or L2; blocking over k was tried
+// (kernels/README.md).
 #pragma once
 
 #include <algorithm>
@@ -126,9 +127,9 @@ constexpr auto forward_tiles(std::integer_sequence<int, vectors...>) {
       forward_tile_row<V, vectors + 1>(std::make_integer_sequence<int, forward_units<V>(vectors + 1)>{})...};
 }
 
-// The most rows of a plan for which columns go into the lanes. On AVX2, 8 rows take the same time either way, 1 row takes
-// 0.4 of the other's, 16 take 1.3. As many rows as lanes is where the other way has full vectors, hence the same limit
-// for AVX-512 and portable, where it was not measured.
+// The most rows of a plan for which columns go into the lanes. On AVX2, 8 rows take the same time either way, 1 row
+// takes 0.4 of the other's, 16 take 1.3. As many rows as lanes is where the other way has full vectors, hence the same
+// limit for AVX-512 and portable, where it was not measured.
 #ifdef REWARDHEAD_FORCE_FEW_ROWS  // only in tests
 template <class V>
 constexpr int64_t kFewRows = REWARDHEAD_FORCE_FEW_ROWS;
@@ -138,8 +139,8 @@ constexpr int64_t kFewRows = V::lanes;
 #endif
 constexpr int kFewRowsTile = 4;  // rows of a tile at most
 
-// Hidden units of a tile: AVX2 has 8 chains at least, and AVX-512 16, so that none waits for its own additions; portable
-// vectors have 3 or 4, and registers left for the products, which are not fused there.
+// Hidden units of a tile: AVX2 has 8 chains at least, and AVX-512 16, so that none waits for its own additions;
+// portable vectors have 3 or 4, and registers left for the products, which are not fused there.
 template <class V>
 constexpr int few_rows_units(int64_t rows) {
   return rows == 1 ? V::lanes : rows == 2 ? V::lanes / 2 : V::lanes * 3 / 8;

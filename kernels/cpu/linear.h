@@ -117,8 +117,8 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
 template <class Element>
 constexpr bool kInOrder = !std::is_same_v<Element, BFloat16>;
 
-// sums = dr^T X, added to what is there unless `first`: `input` of them, or whole vectors where they are not in order. Not
-// inlined: GCC 12 would spill the rows' addresses to whatever is around it, and take twice as long.
+// sums = dr^T X, added to what is there unless `first`: `input` of them, or whole vectors where they are not in order.
+// Not inlined: GCC 12 would spill the rows' addresses to whatever is around it, and take twice as long.
 template <class V, int rows, bool first, class Element>
 [[gnu::noinline]] void linear_gradient(const Element* x, int64_t stride, const float* dr, int64_t input, float* sums) {
   using Two = typename V::Two;

@@ -9,9 +9,9 @@
 //
 // Columns go in slices of kSlice floats, so that a table entry is one cache line. The tables of a 64-bit word take 16
 // KB in groups of 4 and 25 KB in groups of 5 (the last of 4), and stay in L1 beside the sums; several words at a time
-// keep enough independent additions in flight. Bound by two L1 loads a cycle (one of 512 bits on Zen 4): 16 or 13 entries
-// for each word and slice. Building costs one addition and store an entry, shared by all i, so that groups of 5 pay
-// where many words share them.
+// keep enough independent additions in flight. Bound by two L1 loads a cycle (one of 512 bits on Zen 4): 16 or 13
+// entries for each word and slice. Building costs one addition and store an entry, shared by all i, so that groups of 5
+// pay where many words share them.
 //
 // Where few bits are set, or few words share a table, it is cheaper to add the rows of the set bits one by one
 // (prefers_list): a rows' block of the mask goes one way or the other.
