@@ -79,6 +79,12 @@ int64_t first_non_finite(const void* data, rh_dtype dtype, int64_t count) {
   return count;
 }
 
+void check_rows(const std::string& where, int64_t rows) {
+  if (rows > std::numeric_limits<int32_t>::max()) {
+    throw InputError(where + "has " + std::to_string(rows) + " rows; expected at most 2147483647");
+  }
+}
+
 }  // namespace
 
 Embeddings Embeddings::open(const std::filesystem::path& file, const std::string& tensor) {
@@ -96,6 +102,7 @@ Embeddings Embeddings::open(const std::filesystem::path& file, const std::string
   std::string name = tensor;
   const StoredMatrix matrix = extension == ".npy" ? parse_npy(file, bytes) : find_tensor(file, bytes, name);
   const std::string where = file.string() + (name.empty() ? ": " : ", tensor '" + name + "': ");
+  check_rows(where, matrix.rows);
 
   Embeddings embeddings;
   embeddings.file_ = file;
@@ -114,7 +121,7 @@ Embeddings Embeddings::open(const std::filesystem::path& file, const std::string
     embeddings.data_ = copy->data();
   }
 
-  embeddings.check(where);
+  embeddings.check_finite(where);
   return embeddings;
 }
 
@@ -129,14 +136,12 @@ Embeddings Embeddings::view(const std::string& name, const void* data, int64_t r
   embeddings.rows_ = rows;
   embeddings.columns_ = columns;
   embeddings.dtype_ = dtype;
-  embeddings.check(name + ": ");
+  check_rows(name + ": ", rows);
+  embeddings.check_finite(name + ": ");
   return embeddings;
 }
 
-void Embeddings::check(const std::string& where) const {
-  if (rows_ > std::numeric_limits<int32_t>::max()) {
-    throw InputError(where + "has " + std::to_string(rows_) + " rows; expected at most 2147483647");
-  }
+void Embeddings::check_finite(const std::string& where) const {
   const int64_t index = first_non_finite(data_, dtype_, rows_ * columns_);
   if (index == rows_ * columns_) return;
   std::vector<float> values(static_cast<size_t>(columns_));

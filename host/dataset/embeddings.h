@@ -31,7 +31,7 @@ class Embeddings {
   void copy_row(int64_t index, float* destination) const;  // widened to fp32, columns() elements
 
  private:
-  void check(const std::string& where) const;  // rows and values
+  void check_finite(const std::string& where) const;
 
   std::filesystem::path file_;
   std::shared_ptr<const void> memory_;  // the mapping, or a copy where the file's data are not aligned
