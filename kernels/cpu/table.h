@@ -31,7 +31,7 @@ constexpr KernelTable make_table() {
       .name = V::name,
       .forward_workspace =
           [](const Shape& shape, int threads) {
-            return shape.hidden ? ForwardScratch::carve<V>(nullptr, shape, threads).bytes : 0;
+            return shape.hidden ? ForwardScratch::carve(nullptr, shape, threads).bytes : 0;
           },
       .forward = forward<V>,
       .pair_loss_workspace = [](const Shape& shape,
