@@ -58,6 +58,14 @@ struct HeadTensors {
 inline constexpr int64_t kMaskRows = 64;
 inline constexpr int64_t mask_blocks(int64_t rows) { return (rows + kMaskRows - 1) / kMaskRows; }
 
+// A plan keeps the activations relu(z) beside the mask where their few rows cost less than reading W1 once more would:
+// dw2 is then the sum of dr relu(z). (Measured at 4096 x 256 on Zen 3: 512 rows gain 3 %, 1,024 lose 1 %.) For each block of rows and hidden unit there are as many of them as the fullest
+// block of a plan has rows, up to a cache line; what belongs to no row is never read.
+inline constexpr bool keeps_activations(int64_t plan_rows, int64_t input) { return 6 * plan_rows <= input; }
+inline constexpr int64_t activation_rows(int64_t plan_rows) {
+  return plan_rows < kMaskRows ? (plan_rows + 15) / 16 * 16 : kMaskRows;
+}
+
 // `members` heads over one X, an ensemble: each tensor, the rewards and their gradient have a leading dimension of it,
 // and the mask's words are [mask_blocks(rows), members, hidden]. 1 for the linear head.
 struct ForwardArguments {
@@ -69,6 +77,7 @@ struct ForwardArguments {
   int64_t members = 1;
   // The most rows of any call whose rewards must agree with this one's bit for bit: few are summed in another order.
   int64_t plan_rows = kMaskRows;
+  float* activations = nullptr;  // [mask_blocks(rows), members, hidden, activation_rows(plan_rows)], or null
 };
 
 struct BackwardArguments {
@@ -81,6 +90,8 @@ struct BackwardArguments {
   float* input_gradient;  // [rows, input] with its own stride, or null; the sum over members
   int64_t input_gradient_stride;
   int64_t members = 1;
+  int64_t plan_rows = kMaskRows;       // as for the forward
+  const float* activations = nullptr;  // as the forward wrote them, or null
 };
 
 struct PairLossArguments {

@@ -26,7 +26,7 @@ class Execution {
   kernels::ForwardArguments forward_arguments(int64_t member, int64_t members, const rh_matrix& x,
                                               const rh_tensors& parameters, float* rewards) const {
     return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
-            rewards + member * x.rows, memory_.mask, members, plan_.shape.rows};
+            rewards + member * x.rows, memory_.mask, members, plan_.shape.rows, memory_.activations};
   }
   kernels::PairLossArguments pair_arguments(int64_t member, const float* rewards, int64_t rows, const rh_pairs& pairs,
                                             double normalizer, float* loss, float* reward_gradient) const {
@@ -41,7 +41,7 @@ class Execution {
                                                 int64_t input_gradient_stride) const {
     return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()), memory_.mask,
             reward_gradient + member * x.rows, writable(gradients).member(member, hidden(), input()), input_gradient,
-            input_gradient_stride, members};
+            input_gradient_stride, members, plan_.shape.rows, memory_.activations};
   }
   int64_t hidden() const { return plan_.shape.hidden; }
   int64_t input() const { return plan_.shape.input; }

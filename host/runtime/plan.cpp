@@ -92,8 +92,11 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   }
   const KernelTable& table = context->implementation->table();
   const int threads = context->threads();
-  workspace.mask = carver.take<uint64_t>(
-      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0);
+  const int64_t words = keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0;
+  const bool keeps_activations = keeps_mask && rewardhead::kernels::keeps_activations(shape.rows, shape.input);
+  workspace.mask = carver.take<uint64_t>(words);
+  workspace.activations =
+      carver.take<float>(keeps_activations ? words * rewardhead::kernels::activation_rows(shape.rows) : 0);
   size_t scratch = 0;
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));
@@ -107,6 +110,7 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   workspace.scratch = carver.take<char>(static_cast<int64_t>(scratch));
   workspace.bytes = carver.bytes();
   if (!keeps_mask) workspace.mask = nullptr;
+  if (!keeps_activations) workspace.activations = nullptr;
   return workspace;
 }
 

@@ -19,10 +19,12 @@ struct rh_plan {
   rewardhead::kernels::Dtype dtype;
   size_t workspace_bytes;
 
-  // The mask outlives the call that wrote it; the scratch memory is whoever's turn it is.
+  // Mask and activations, one behind the other, outlive the call that wrote them; the scratch memory is whoever's turn
+  // it is.
   struct Workspace {
     uint32_t* bad_pairs;  // the flag of a GPU's pair loss; null on the CPU
     uint64_t* mask;
+    float* activations;  // null where none are kept
     void* scratch;
     size_t bytes;
   };

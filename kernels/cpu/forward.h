@@ -5,7 +5,7 @@
 // Rows lie in the vector lanes. A panel of V::tile_vectors vectors of rows (the last one up to one more) is transposed
 // once into panel[k][row]; a tile is V::tile_hidden hidden units by one panel, its accumulators start at b1, and its
 // epilogue, still in registers, yields the mask bits and adds w2 relu(z) to the rows' rewards without a horizontal sum.
-// W1 is read where it lies, by broadcast; z is never stored.
+// W1 is read where it lies, by broadcast; z is not stored, nor is relu(z) but for few rows (keeps_activations).
 //
 // A plan for at most kFewRows rows (scoring one response, best-of-N, a micro-batch) would leave lanes empty, and W1 is
 // what takes its time. There columns lie in the lanes; W1 is read where it lies, once for four rows, and so is X, but
@@ -66,15 +66,28 @@ void pack_panel(const Element* x, int64_t stride, int64_t rows, int64_t input, i
   }
 }
 
-// From z [units][vectors of rows]: adds w2 relu(z) to sums [vectors * lanes] and writes the mask bits [units].
+// Where the activations of a tile go: values[unit * stride + row].
+struct Kept {
+  float* values;  // null: nowhere
+  int64_t stride, rows;
+};
+
+// From z [units][vectors of rows]: adds w2 relu(z) to sums [vectors * lanes], writes the mask bits [units] and keeps
+// relu(z).
 template <class V, int units, int vectors>
-void finish_tile(const typename V::Vector (&z)[units][vectors], const float* w2, float* sums, uint64_t* bits) {
+void finish_tile(const typename V::Vector (&z)[units][vectors], const float* w2, float* sums, uint64_t* bits,
+                 const Kept& kept) {
   using Vector = typename V::Vector;
   const Vector zero = V::set(0.0f);
   for (int v = 0; v < vectors; ++v) {
     Vector sum = V::load(sums + v * V::lanes);
     for (int u = 0; u < units; ++u) sum = V::fma(V::set(w2[u]), V::max(zero, z[u][v]), sum);
     V::store(sums + v * V::lanes, sum);
+  }
+  for (int u = 0; kept.values && u < units; ++u) {
+    for (int v = 0; v < vectors; ++v) {
+      store_partial<V>(kept.values + u * kept.stride + v * V::lanes, V::max(zero, z[u][v]), kept.rows - v * V::lanes);
+    }
   }
   for (int u = 0; u < units; ++u) {
     bits[u] = 0;
@@ -85,7 +98,7 @@ void finish_tile(const typename V::Vector (&z)[units][vectors], const float* w2,
 // `units` hidden units from w1, b1, w2 on; adds to sums [vectors * lanes] and writes the mask bits [units].
 template <class V, int units, int vectors>
 void forward_tile(const float* w1, const float* b1, const float* w2, const float* panel, int64_t input, float* sums,
-                  uint64_t* bits) {
+                  uint64_t* bits, const Kept& kept) {
   using Vector = typename V::Vector;
   Vector z[units][vectors];
   for (int u = 0; u < units; ++u) {
@@ -109,10 +122,11 @@ void forward_tile(const float* w1, const float* b1, const float* w2, const float
       for (int v = 0; v < vectors; ++v) z[u][v] = V::add(z[u][v], part[u][v]);
     }
   }
-  finish_tile<V, units, vectors>(z, w2, sums, bits);
+  finish_tile<V, units, vectors>(z, w2, sums, bits, kept);
 }
 
-using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*);
+using ForwardTile = void (*)(const float*, const float*, const float*, const float*, int64_t, float*, uint64_t*,
+                             const Kept&);
 
 // The last panel takes one vector more, with fewer hidden units a tile, where that leaves no rows for another panel.
 template <class V>
@@ -157,7 +171,7 @@ constexpr int few_rows_units(int64_t rows) {
 // `units` hidden units from w1, b1, w2 on by `rows` rows of x; like forward_tile otherwise, but for the order of sums.
 template <class V, int rows, int units>
 void forward_few_rows(const float* w1, const float* b1, const float* w2, const float* x, int64_t stride, int64_t input,
-                      float* sums, uint64_t* bits) {
+                      float* sums, uint64_t* bits, const Kept& kept) {
   using Vector = typename V::Vector;
   constexpr int squares = (units * rows + V::lanes - 1) / V::lanes;
   alignas(kAlignment) float values[(squares + 1) * V::lanes] = {};  // z [units, rows]
@@ -190,11 +204,11 @@ void forward_few_rows(const float* w1, const float* b1, const float* w2, const f
   for (int s = 0; s < squares; ++s) V::store(values + s * V::lanes, z[s]);
   Vector by_unit[units][1];
   for (int u = 0; u < units; ++u) by_unit[u][0] = V::load(values + u * rows);
-  finish_tile<V, units, 1>(by_unit, w2, sums, bits);
+  finish_tile<V, units, 1>(by_unit, w2, sums, bits, kept);
 }
 
 using FewRowsTile = void (*)(const float*, const float*, const float*, const float*, int64_t, int64_t, float*,
-                             uint64_t*);
+                             uint64_t*, const Kept&);
 
 // row[units - 1]
 template <class V, int rows, int... units>
@@ -311,6 +325,7 @@ class ForwardBlock {
     if constexpr (std::is_same_v<Element, float>) {
       if (few_) panel = row_of_x(row), stride = a_.x.stride;
     }
+    Kept kept = {nullptr, activation_rows(a_.plan_rows), rows};
     const uint64_t present = ~uint64_t{0} >> (64 - rows);
     const int64_t shift = row % kMaskRows;
     const int64_t most_units = few_ ? few_rows_units<V>(rows) : forward_units<V>(vectors);
@@ -322,14 +337,17 @@ class ForwardBlock {
     for (int64_t h = member * a_.hidden + chunk_begin(chunk % scratch_.chunks); h < last; h += units) {
       units = tile_units(last - h, most_units);
       const float* w1 = a_.head.w1 + h * input;
+      const int64_t word = block_ * a_.members * a_.hidden + h;
+      if (a_.activations) kept.values = a_.activations + word * kept.stride + shift;
       uint64_t bits[std::max(V::tile_hidden, V::lanes)];
       if (few_) {
-        few_tiles[rows - 1][units - 1](w1, a_.head.b1 + h, a_.head.w2 + h, panel, stride, input, sums, bits);
+        few_tiles[rows - 1][units - 1](w1, a_.head.b1 + h, a_.head.w2 + h, panel, stride, input, sums, bits,
+                                        kept);
       } else {
-        tiles[vectors - 1][units - 1](w1, a_.head.b1 + h, a_.head.w2 + h, panel, input, sums, bits);
+        tiles[vectors - 1][units - 1](w1, a_.head.b1 + h, a_.head.w2 + h, panel, input, sums, bits, kept);
       }
       if (!a_.mask) continue;
-      uint64_t* words = a_.mask + block_ * a_.members * a_.hidden + h;
+      uint64_t* words = a_.mask + word;
       for (int64_t u = 0; u < units; ++u) words[u] = (shift ? words[u] : 0) | (bits[u] & present) << shift;
     }
   }

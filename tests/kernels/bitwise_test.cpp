@@ -23,6 +23,7 @@ constexpr Sizes kShapes[] = {{1, 3, 5},      {64, 64, 96},
                              {65, 130, 97},  {200, 100, 300, Dtype::f16},
                              {500, 64, 20},  {7, 1100, 200},
                              {2, 3200, 13},  {4, 70, 250, Dtype::bf16},
+                             {70, 500, 60},  {20, 121, 50, Dtype::f16},
                              {3, 5, 0},      {130, 200, 0, Dtype::bf16},
                              {1000, 300, 0}, {260, 64, 193, Dtype::bf16}};
 
@@ -69,14 +70,38 @@ TEST_F(Bitwise, OtherAddresses) {
       Workspace workspace =
           make_workspace(std::max(table().forward_workspace(p.shape(), 2), table().backward_workspace(p.shape(), 2)));
       uint64_t* mask = sizes.hidden ? results.mask.data() : nullptr;
-      table().forward({q.matrix(), sizes.hidden, head, results.rewards.data(), mask, 1, sizes.rows}, executor,
-                      workspace.data());
+      table().forward({q.matrix(), sizes.hidden, head, results.rewards.data(), mask, 1, sizes.rows,
+                       results.kept_activations()},
+                      executor, workspace.data());
       table().backward(
-          {q.matrix(), sizes.hidden, head, mask, dr.data(), results.gradient.view(), results.dx.data(), sizes.input},
+          {q.matrix(), sizes.hidden, head, mask, dr.data(), results.gradient.view(), results.dx.data(), sizes.input, 1,
+           sizes.rows, results.kept_activations()},
           executor, workspace.data());
       EXPECT_TRUE(same_bits(results, first)) << "offset " << offset;
     }
   }
+}
+
+// They give dw2 in another order of sums, and nothing else.
+TEST_F(Bitwise, ActivationsChangeTheRoundingOfDw2) {
+  TestExecutor executor(3);
+  int kept = 0;
+  for (const Sizes& sizes : kShapes) {
+    SCOPED_TRACE(::testing::Message() << sizes);
+    const Problem p = random_problem(sizes, 46);
+    const Results with = run(table(), p, executor);
+    kept += with.activations.size() > 0;
+    Results without(sizes);
+    run_forward(table(), p, without.rewards.data(), without.mask.data(), executor);
+    run_backward(table(), p, without.mask.data(), without.gradient.view(), without.dx.data(), executor);
+    const Expected magnitude(p, without.mask.data(), true);
+    for (int64_t h = 0; h < sizes.hidden; ++h) {
+      EXPECT_NEAR(with.gradient.w2[h], without.gradient.w2[h], 1e-6 * magnitude.gradient.w2[h]) << h;
+    }
+    std::copy(with.gradient.w2.begin(), with.gradient.w2.end(), without.gradient.w2.begin());
+    EXPECT_TRUE(same_bits(with, without));
+  }
+  EXPECT_GE(kept, 4);
 }
 
 // What a larger plan allots serves every smaller call.

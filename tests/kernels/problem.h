@@ -96,37 +96,42 @@ struct Results {
   explicit Results(const Sizes& s)
       : rewards(s.rows),
         mask(mask_blocks(s.rows) * s.hidden),
+        activations(keeps_activations(s.rows, s.input) ? mask.size() * activation_rows(s.rows) : 0),
         gradient(s.input, s.hidden),
         dx((s.rows - 1) * (s.input + s.dx_gap) + s.input) {}
 
+  float* kept_activations() { return activations.size() ? activations.data() : nullptr; }
+
   Guarded<float> rewards;
   Guarded<uint64_t> mask;
+  Guarded<float> activations;  // empty where a plan would not keep them
   Tensors<float> gradient;
   Guarded<float> dx;
 };
 
 // In a plan for `plan_rows`, or for those of the problem.
 inline void run_forward(const KernelTable& table, const Problem& p, float* rewards, uint64_t* mask,
-                        const Executor& executor, int64_t plan_rows = 0) {
+                        const Executor& executor, int64_t plan_rows = 0, float* activations = nullptr) {
   Workspace workspace = make_workspace(table.forward_workspace(p.shape(), executor.threads));
   table.forward({p.matrix(), p.sizes.hidden, p.head.view(), rewards, p.sizes.hidden ? mask : nullptr, 1,
-                 std::max(plan_rows, p.sizes.rows)},
+                 std::max(plan_rows, p.sizes.rows), activations},
                 executor, workspace.data());
 }
 
 inline void run_backward(const KernelTable& table, const Problem& p, const uint64_t* mask, HeadTensors<float> gradient,
-                         float* dx, const Executor& executor) {
+                         float* dx, const Executor& executor, const float* activations = nullptr) {
   Workspace workspace = make_workspace(table.backward_workspace(p.shape(), executor.threads));
   table.backward({p.matrix(), p.sizes.hidden, p.head.view(), p.sizes.hidden ? mask : nullptr, p.reward_gradient.data(),
-                  gradient, dx, p.sizes.input + p.sizes.dx_gap},
+                  gradient, dx, p.sizes.input + p.sizes.dx_gap, 1, p.sizes.rows, activations},
                  executor, workspace.data());
 }
 
-// Forward, then backward under the mask that it wrote.
+// Forward, then backward under the mask that it wrote, as a plan for so many rows does it.
 inline Results run(const KernelTable& table, const Problem& p, const Executor& executor) {
   Results results(p.sizes);
-  run_forward(table, p, results.rewards.data(), results.mask.data(), executor);
-  run_backward(table, p, results.mask.data(), results.gradient.view(), results.dx.data(), executor);
+  run_forward(table, p, results.rewards.data(), results.mask.data(), executor, 0, results.kept_activations());
+  run_backward(table, p, results.mask.data(), results.gradient.view(), results.dx.data(), executor,
+               results.kept_activations());
   return results;
 }
 
@@ -162,8 +167,19 @@ struct Expected {
                                    static_cast<const double*>(dr.data()), gradient.view(), sums.data());
     reference::input_gradient(rows, input, hidden, fixed.view(), used, static_cast<const double*>(dr.data()), dx.data(),
                               input, sums.data());
+    for (int64_t h = 0; h < hidden; ++h) {
+      double sum = 0;
+      for (int64_t row = 0; row < rows; ++row) {
+        if (!(used[row / kMaskRows * hidden + h] >> row % kMaskRows & 1)) continue;
+        double z = head.b1[h];
+        for (int64_t k = 0; k < input; ++k) z += head.w1[h * input + k] * x[row * input + k];
+        sum += dr[row] * z;
+      }
+      w2_by_activations.push_back(sum);
+    }
   }
 
+  std::vector<double> w2_by_activations;  // the gradient of w2 by its definition; differs where inputs are not finite
   std::vector<double> rewards;
   std::vector<uint64_t> mask;
   Tensors<double> gradient;

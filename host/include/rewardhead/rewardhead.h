@@ -32,7 +32,7 @@
  * Results are bitwise the same from run to run and for any number of threads on one build and instruction set, and
  * within a plan the reward of a row does not depend on the rows scored with it. Across instruction sets, and between
  * plans for few rows (at most 4 to 16, by instruction set) and for many, an MLP head's rewards, and what follows from
- * them, differ by rounding.
+ * them, differ by rounding; so does the gradient of w2 between plans for at most input / 6 rows and for more.
  */
 #ifndef REWARDHEAD_REWARDHEAD_H
 #define REWARDHEAD_REWARDHEAD_H
@@ -189,8 +189,9 @@ typedef struct rh_workspace {
   size_t bytes; /* >= rh_plan_workspace_bytes */
 } rh_workspace;
 
-/* rewards[i] = head(X[i]), i < x->rows. With RH_BACKWARD in the plan the activation mask stays in the workspace for
- * rh_backward; other executes of the same plan leave it there. */
+/* rewards[i] = head(X[i]), i < x->rows. With RH_BACKWARD in the plan what rh_backward needs of the activations (a bit
+ * each; on the CPU, in a plan for at most input / 6 rows, their values as well) stays in the workspace; other executes of
+ * the same plan leave it there. */
 RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
                             rh_workspace workspace);
 
@@ -204,8 +205,8 @@ RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t
  * else 0. Waits for the context's stream, which no execute does. Before any of the three, *found means nothing. */
 RH_API rh_status rh_bad_pairs(const rh_plan* plan, rh_workspace workspace, int* found);
 
-/* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads the mask that
- * rh_forward left in this workspace for the same X and parameters. */
+/* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads what rh_forward
+ * left in this workspace for the same X and parameters. */
 RH_API rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
                              const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,
                              int64_t input_gradient_stride, rh_workspace workspace);
