@@ -60,7 +60,7 @@ class Execution {
 
 // What waking the workers is worth: below this many units of work, each about a tenth of a nanosecond's, one thread is
 // done before two have begun. A unit is an element read or written, or 16 multiply-adds.
-inline constexpr int64_t kSmallWork = 1 << 17;
+inline constexpr int64_t kSmallWork = 1 << 16;
 
 class CpuExecution : Execution {
  public:
