@@ -111,7 +111,7 @@ rh_device rh_context_device(const rh_context* context) {
   return context->cuda ? RH_DEVICE_CUDA : RH_DEVICE_CPU;
 }
 int rh_context_kernel_count(const rh_context* context) {
-  return context ? static_cast<int>(context->kernels.size()) : 0;
+  return context ? context->kernel_count() : 0;
 }
 rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info* info) {
   return guarded([&] {
@@ -122,8 +122,8 @@ rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info
                       std::to_string(sizeof *info));
     }
     runtime::require_range("index", index, 0, rh_context_kernel_count(context) - 1);
-    const rh_context::KernelRow& row = context->kernels[index];
-    *info = {sizeof *info, row.operation, row.implementation, row.chosen, row.reason.c_str()};
+    const rh_context::KernelRow row = context->kernel(index);
+    *info = {sizeof *info, row.operation, row.implementation, row.chosen, row.reason};
   });
 }
 

@@ -6,10 +6,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 
 #include "kernels/kernel_table.h"
 #include "rewardhead/rewardhead.h"
+
+namespace rewardhead::kernels::cuda::cublaslt {
+struct Library;
+}
 
 namespace rewardhead::runtime {
 
@@ -23,8 +30,7 @@ struct CudaDevice {
   int ordinal;
   int major, minor;  // compute capability
   int multiprocessors;
-  void* stream;                // a cudaStream_t
-  const char* implementation;  // a name in kCudaImplementations, by address
+  void* stream;  // a cudaStream_t
 };
 
 // One row of the GPU's dispatch list, best first. All rows serve every operation and shape; they differ in the matrix
@@ -34,26 +40,61 @@ struct CudaImplementation {
   const char* needs;
   bool (*usable)(const CudaDevice& device);
 };
-inline constexpr CudaImplementation kCudaImplementations[] = {
+enum CudaRow { kSm90a, kSm80, kCublasLt, kCudaRows };
+inline constexpr CudaImplementation kCudaImplementations[kCudaRows] = {
     {"sm90a", "compute capability 9.0", [](const CudaDevice& d) { return d.major == 9 && d.minor == 0; }},
     {"sm80", "compute capability 8.0", [](const CudaDevice& d) { return d.major >= 8; }},
+    {"cublaslt", "compute capability 8.0", [](const CudaDevice& d) { return d.major >= 8; }},
 };
 
 // As rh_kernel_info names them.
 inline constexpr const char* kCudaOperations[] = {"forward", "pair_loss", "backward", "linear_step", "adamw"};
 
-// The calling thread's current device, and the row that `isa` names or for "auto" the first usable one.
-// Throws ApiError.
-CudaDevice open_cuda(const std::string& isa, void* stream);
+// A GPU, and what has been found out about the rows on it. Plans are made by several threads at once.
+class CudaContext {
+ public:
+  // The calling thread's current device. `isa` is "auto" or a row's name. Throws ApiError.
+  CudaContext(const std::string& isa, void* stream);
+
+  // Whether the process has had one. Before, CUDA is not asked about pointers: that would start it, which a program that
+  // never wanted a GPU is spared.
+  static bool was_opened();
+
+  const CudaDevice& device() const { return device_; }
+  // The row in use: the one asked for, or the first that is usable and, as far as is known, works.
+  CudaRow row() const;
+  // Why a row is in use or is not; the string lives as long as the context.
+  const char* reason(CudaRow row) const;
+
+  // The row for the products of a head, looked at as far as they need. Throws ApiError where none is left.
+  CudaRow choose(const kernels::Shape& shape) const;
+  // Opened by the first plan that uses it.
+  std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt() const { return cublaslt_; }
+
+ private:
+  bool works(CudaRow row) const;  // called with the mutex
+  CudaRow row_in_use() const;
+
+  CudaDevice device_;
+  std::string isa_;
+  mutable std::mutex mutex_;
+  mutable std::string failure_[kCudaRows];  // of a row that does not work
+  mutable std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt_;
+  mutable std::set<std::string> reasons_;  // that were told
+};
 
 // What `pointer` is instead of memory of `device`, or, for null, of the host: "host memory", ...; null if nothing else.
-// A pointer that CUDA does not know counts as the host's. Null for the host, too, before the first open_cuda.
+// A pointer that CUDA does not know counts as the host's. Null for the host, too, before the first CudaContext.
 const char* misplaced(const CudaDevice* device, const void* pointer);
 
-// The scratch memory of any one execute.
-size_t cuda_scratch(const CudaDevice& device, const kernels::Shape& shape, kernels::Dtype dtype, uint32_t operations);
-// Bytes of the mask of an MLP head.
-size_t cuda_mask_bytes(const CudaDevice& device, const kernels::Shape& shape, kernels::Dtype dtype);
+// What a plan has decided for a GPU; cuda_plan.h.
+struct CudaPlan;
+std::shared_ptr<const CudaPlan> make_cuda_plan(const CudaContext& context, const kernels::Shape& shape,
+                                               kernels::Dtype dtype, uint32_t operations);
+// The scratch memory of any one execute, and bytes of what a forward of an MLP head leaves for a backward, or in the
+// composed chain for its own kernels; 0 where nothing does.
+size_t cuda_scratch(const CudaPlan& plan);
+size_t cuda_mask_bytes(const CudaPlan& plan);
 
 // The value of a flag on the device, once the stream has come to it.
 uint32_t read_flag(const CudaDevice& device, const uint32_t* flag);
@@ -61,7 +102,7 @@ uint32_t read_flag(const CudaDevice& device, const uint32_t* flag);
 // Enqueues kernels on the device's stream. Throws ApiError where CUDA refuses.
 class CudaKernels {
  public:
-  CudaKernels(const CudaDevice& device, const kernels::Shape& shape, kernels::Dtype dtype, void* scratch);
+  CudaKernels(const CudaPlan& plan, void* scratch);
   ~CudaKernels();  // the thread's current device is again what it was
   CudaKernels(const CudaKernels&) = delete;
   CudaKernels& operator=(const CudaKernels&) = delete;
@@ -76,9 +117,7 @@ class CudaKernels {
              const rh_tensors& first_moments, const rh_tensors& second_moments, float* gradient_norm) const;
 
  private:
-  const CudaDevice& device_;
-  const kernels::Shape& shape_;
-  kernels::Dtype dtype_;
+  const CudaPlan& plan_;
   void* scratch_;
   int current_device_;
 };

@@ -17,6 +17,7 @@ struct rh_plan {
   uint32_t operations;  // with what they imply
   rewardhead::kernels::Shape shape;
   rewardhead::kernels::Dtype dtype;
+  std::shared_ptr<const rewardhead::runtime::CudaPlan> cuda;  // null on the CPU
   size_t workspace_bytes;
 
   // The mask outlives the call that wrote it; the scratch memory is whoever's turn it is.

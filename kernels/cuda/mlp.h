@@ -86,4 +86,7 @@ inline int choose_split(int64_t tiles, int64_t steps, int multiprocessors, doubl
   return best;
 }
 
+// db2 [members] = sums of the rows of reward_gradient [members, rows] (mlp_backward.cu).
+cudaError_t sum_rows(const float* reward_gradient, int64_t members, int64_t rows, float* db2, cudaStream_t stream);
+
 }  // namespace rewardhead::kernels::cuda

@@ -205,8 +205,7 @@ cudaError_t parameter_gradients(const MlpPlan& plan, const BackwardArguments& a,
       scratch.parts ? launch(add_unit_parts, {all_units, kThreads, kWarps * 8}, finish, stream)
                     : launch(finish_units, {ceil_divide(all_units, kThreads), kThreads}, finish, stream);
   if (error) return error;
-  const SumParameters sum = {a.reward_gradient, a.gradient.b2, a.x.rows};
-  return launch(sum_reward_gradient, {plan.members, kThreads, kWarps * 8}, sum, stream);
+  return sum_rows(a.reward_gradient, plan.members, a.x.rows, a.gradient.b2, stream);
 }
 
 cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, const BackwardScratch& scratch,
@@ -241,6 +240,11 @@ cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, cons
 }
 
 }  // namespace
+
+cudaError_t sum_rows(const float* reward_gradient, int64_t members, int64_t rows, float* db2, cudaStream_t stream) {
+  const SumParameters sum = {reward_gradient, db2, rows};
+  return launch(sum_reward_gradient, {members, kThreads, kWarps * 8}, sum, stream);
+}
 
 size_t mlp_backward_workspace(const MlpPlan& plan) { return BackwardScratch::carve(nullptr, plan).bytes; }
 

@@ -22,7 +22,8 @@
  * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
  * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
  * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
- * the same plan options on the same kind of GPU. Host memory given to a GPU's plan is refused, pinned memory as well,
+ * the same plan options on the same kind of GPU (with "cublaslt" also of its version, and of whether dW1 and dX are
+ * aligned to 16 bytes). Host memory given to a GPU's plan is refused, pinned memory as well,
  * and device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
  * asked).
  *
@@ -95,7 +96,8 @@ typedef struct rh_context_options {
   rh_device device;   /* RH_DEVICE_AUTO is the CPU. RH_DEVICE_CUDA is the calling thread's current CUDA device, which
                          needs compute capability 8.0 or later; where there is none: RH_UNSUPPORTED */
   const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto". With
-                         RH_DEVICE_CUDA: "sm90a", "sm80", "auto", or NULL for "auto" */
+                         RH_DEVICE_CUDA: "auto", "sm90a", "sm80", "cublaslt" (MLP heads by products of cuBLASLt, whose
+                         library is looked for when a plan is made), or NULL for "auto" */
   int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow. A GPU's context has 1 */
   const rh_executor* executor; /* copied; NULL: the context starts threads of its own. With one, `threads` is 0 */
   void* stream; /* RH_DEVICE_CUDA: a cudaStream_t of the device, for every execute; NULL is CUDA's default stream, which
@@ -115,7 +117,7 @@ RH_API rh_device rh_context_device(const rh_context* context); /* never RH_DEVIC
 typedef struct rh_kernel_info {
   size_t struct_size;         /* sizeof(rh_kernel_info), set by the caller */
   const char* operation;      /* "forward", "pair_loss", "backward", "adamw", ... */
-  const char* implementation; /* a name of rh_isa_name; on a GPU "sm90a" or "sm80" */
+  const char* implementation; /* a name of rh_isa_name; on a GPU "sm90a", "sm80" or "cublaslt" */
   int chosen;                 /* 1: this context uses it for this operation */
   const char* reason;         /* why it is chosen, or why not; owned by the context */
 } rh_kernel_info;
