@@ -41,6 +41,15 @@ const char* misplaced(const CudaDevice* device, const void* pointer) {
   return attributes.device == device->ordinal ? nullptr : "memory of another GPU";
 }
 
+CurrentDevice::CurrentDevice(int ordinal) : before_(ordinal), ordinal_(ordinal) {
+  check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
+  if (before_ != ordinal) check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
+}
+
+CurrentDevice::~CurrentDevice() {
+  if (before_ != ordinal_) cudaSetDevice(before_);
+}
+
 CudaPlan plan_row(const CudaContext& context, CudaRow row, const kernels::Shape& shape, kernels::Dtype dtype,
                   uint32_t operations) {
   // Two planes, whatever the type of X: W1 and dr are fp32, and one would round them to 8 bits. A third would double
@@ -68,7 +77,7 @@ CudaPlan plan_row(const CudaContext& context, CudaRow row, const kernels::Shape&
 
 std::shared_ptr<const CudaPlan> make_cuda_plan(const CudaContext& context, const kernels::Shape& shape,
                                                kernels::Dtype dtype, uint32_t operations) {
-  return std::make_shared<const CudaPlan>(plan_row(context, context.choose(shape), shape, dtype, operations));
+  return std::make_shared<const CudaPlan>(plan_row(context, context.choose(shape, 1)[0], shape, dtype, operations));
 }
 
 size_t cuda_mask_bytes(const CudaPlan& plan) {
@@ -110,14 +119,7 @@ uint32_t read_flag(const CudaDevice& device, const uint32_t* flag) {
 }
 
 CudaKernels::CudaKernels(const CudaPlan& plan, void* scratch)
-    : plan_(plan), scratch_(scratch), current_device_(plan.device.ordinal) {
-  check_cuda(cudaGetDevice(&current_device_), "cudaGetDevice");
-  if (current_device_ != plan.device.ordinal) check_cuda(cudaSetDevice(plan.device.ordinal), "cudaSetDevice");
-}
-
-CudaKernels::~CudaKernels() {
-  if (current_device_ != plan_.device.ordinal) cudaSetDevice(current_device_);
-}
+    : plan_(plan), scratch_(scratch), current_(plan.device.ordinal) {}
 
 void CudaKernels::forward(const kernels::ForwardArguments& arguments) const {
   check_cuda(plan_.shape.hidden == 0 ? cuda::linear_forward(arguments, plan_.stream())

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "kernels/kernel_table.h"
 #include "rewardhead/rewardhead.h"
@@ -50,7 +52,8 @@ inline constexpr CudaImplementation kCudaImplementations[kCudaRows] = {
 // As rh_kernel_info names them.
 inline constexpr const char* kCudaOperations[] = {"forward", "pair_loss", "backward", "linear_step", "adamw"};
 
-// A GPU, and what has been found out about the rows on it. Plans are made by several threads at once.
+// A GPU, and what has been found out about the rows on it: each is checked against the CPU (cuda_check.h) when a plan
+// first wants it, and one that fails is used no more. Plans are made by several threads at once.
 class CudaContext {
  public:
   // The calling thread's current device. `isa` is "auto" or a row's name. Throws ApiError.
@@ -66,19 +69,23 @@ class CudaContext {
   // Why a row is in use or is not; the string lives as long as the context.
   const char* reason(CudaRow row) const;
 
-  // The row for the products of a head, looked at as far as they need. Throws ApiError where none is left.
-  CudaRow choose(const kernels::Shape& shape) const;
+  // Rows that work, best first, for a head of this shape; `count` at most. The kernels that rows share have been checked,
+  // too. Throws ApiError where none is left.
+  std::vector<CudaRow> choose(const kernels::Shape& shape, size_t count) const;
   // Opened by the first plan that uses it.
   std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt() const { return cublaslt_; }
 
  private:
-  bool works(CudaRow row) const;  // called with the mutex
+  // Called with the mutex.
+  bool works(CudaRow row) const;
+  std::vector<CudaRow> order(const kernels::Shape& shape) const;
   CudaRow row_in_use() const;
 
   CudaDevice device_;
   std::string isa_;
   mutable std::mutex mutex_;
-  mutable std::string failure_[kCudaRows];  // of a row that does not work
+  // What is wrong with a row, or with the kernels that all share; nothing if it has been checked and agrees.
+  mutable std::optional<std::string> failure_[kCudaRows], shared_failure_;
   mutable std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt_;
   mutable std::set<std::string> reasons_;  // that were told
 };
@@ -99,13 +106,22 @@ size_t cuda_mask_bytes(const CudaPlan& plan);
 // The value of a flag on the device, once the stream has come to it.
 uint32_t read_flag(const CudaDevice& device, const uint32_t* flag);
 
+// The thread's current device, until the end of the scope.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int ordinal);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_, ordinal_;
+};
+
 // Enqueues kernels on the device's stream. Throws ApiError where CUDA refuses.
 class CudaKernels {
  public:
   CudaKernels(const CudaPlan& plan, void* scratch);
-  ~CudaKernels();  // the thread's current device is again what it was
-  CudaKernels(const CudaKernels&) = delete;
-  CudaKernels& operator=(const CudaKernels&) = delete;
 
   void forward(const kernels::ForwardArguments& arguments) const;
   void clear(uint32_t* flag) const;
@@ -119,7 +135,7 @@ class CudaKernels {
  private:
   const CudaPlan& plan_;
   void* scratch_;
-  int current_device_;
+  CurrentDevice current_;
 };
 
 }  // namespace rewardhead::runtime

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <atomic>
 #include <string>
 
 #include "host/runtime/cublaslt.h"
+#include "host/runtime/cuda_check.h"
 #include "host/runtime/cuda_plan.h"
 #include "host/runtime/error.h"
 
@@ -58,26 +60,63 @@ CudaContext::CudaContext(const std::string& isa, void* stream) : device_(current
 
 bool CudaContext::was_opened() { return is_opened.load(std::memory_order_relaxed); }
 
+// Best first. Tensor cores of compute capability 10 and 11 give mma.sync a fraction of their speed: there cuBLASLt, which
+// has their own instructions, comes first from 2 GFLOP a product on (a prediction).
+std::vector<CudaRow> CudaContext::order(const kernels::Shape& shape) const {
+  std::vector<CudaRow> rows;
+  for (int row = 0; row < kCudaRows; ++row) {
+    const CudaImplementation& own = kCudaImplementations[row];
+    if (own.usable(device_) && (isa_ == "auto" || isa_ == own.name)) rows.push_back(static_cast<CudaRow>(row));
+  }
+  const double flops = 2.0 * static_cast<double>(shape.rows) * static_cast<double>(shape.input) *
+                       static_cast<double>(shape.members * shape.hidden);
+  if ((device_.major == 10 || device_.major == 11) && flops > 2e9) std::reverse(rows.begin(), rows.end());
+  return rows;
+}
+
 bool CudaContext::works(CudaRow row) const {
-  if (!kCudaImplementations[row].usable(device_) || !failure_[row].empty()) return false;
-  if (row == kCublasLt && !cublaslt_) {
+  std::optional<std::string>& failure = failure_[row];
+  if (!failure) {
     try {
-      cublaslt_ = open_cublaslt();
+      if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
+      failure = check_products(*this, row);
+    } catch (const CannotCheck&) {
+      throw;
     } catch (const ApiError& error) {
-      failure_[row] = error.what();
+      failure = error.what();
     }
   }
-  return failure_[row].empty();
+  return failure->empty();
+}
+
+std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t count) const {
+  const std::lock_guard lock(mutex_);
+  const CurrentDevice current(device_.ordinal);
+  if (!shared_failure_) shared_failure_ = check_shared_kernels(*this);
+  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, "what all implementations share " + *shared_failure_);
+  const std::vector<CudaRow> candidates = order(shape);
+  if (shape.hidden == 0) return {candidates[0]};  // rows do not differ in what it runs
+  std::vector<CudaRow> chosen;
+  std::string failures;
+  for (const CudaRow row : candidates) {
+    if (works(row)) {
+      chosen.push_back(row);
+      if (chosen.size() == count) break;
+    } else {
+      failures += (failures.empty() ? "" : "; ") + (std::string(kCudaImplementations[row].name) + ": " + *failure_[row]);
+    }
+  }
+  if (!chosen.empty()) return chosen;
+  throw ApiError(RH_UNSUPPORTED, isa_ == "auto" ? "no implementation is left for this GPU: " + failures
+                                                : "isa is \"" + isa_ + "\", which does not work here: " + failures);
 }
 
 CudaRow CudaContext::row_in_use() const {
-  for (int row = 0; row < kCudaRows; ++row) {
-    if (isa_ == kCudaImplementations[row].name) return static_cast<CudaRow>(row);
+  const std::vector<CudaRow> rows = order({});
+  for (const CudaRow row : rows) {
+    if (!failure_[row] || failure_[row]->empty()) return row;
   }
-  for (int row = 0; row < kCudaRows; ++row) {
-    if (kCudaImplementations[row].usable(device_) && failure_[row].empty()) return static_cast<CudaRow>(row);
-  }
-  return kCublasLt;  // none works, as its own reason says
+  return rows.back();  // none works, as its reason says
 }
 
 CudaRow CudaContext::row() const {
@@ -90,28 +129,20 @@ const char* CudaContext::reason(CudaRow row) const {
   const CudaRow used = row_in_use();
   const CudaImplementation& own = kCudaImplementations[row];
   const std::string name = kCudaImplementations[used].name;
-  const std::string text = !own.usable(device_)      ? std::string("the GPU lacks ") + own.needs
-                           : !failure_[row].empty() ? failure_[row]
-                           : row == used   ? (isa_ == "auto" ? "the best that this GPU runs" : "asked for")
-                           : row > used    ? "predicted to be slower than " + name
-                                           : "another was asked for: " + name;
-  return reasons_.insert(text).first->c_str();
-}
-
-CudaRow CudaContext::choose(const kernels::Shape& shape) const {
-  const std::lock_guard lock(mutex_);
-  const CudaRow first = row_in_use();
-  if (shape.hidden == 0) return first;  // nothing that rows differ in
-  std::string failures;
-  for (int i = 0; i < kCudaRows; ++i) {
-    const CudaRow row = static_cast<CudaRow>(i);
-    const CudaImplementation& own = kCudaImplementations[row];
-    if (isa_ != "auto" && isa_ != own.name) continue;
-    if (works(row)) return row;
-    if (own.usable(device_)) failures += (failures.empty() ? "" : "; ") + (std::string(own.name) + ": " + failure_[row]);
+  std::string text;
+  if (!own.usable(device_)) {
+    text = std::string("the GPU lacks ") + own.needs;
+  } else if (shared_failure_ && !shared_failure_->empty()) {
+    text = *shared_failure_;
+  } else if (failure_[row] && !failure_[row]->empty()) {
+    text = *failure_[row];
+  } else {
+    text = row == used  ? (isa_ == "auto" ? "the best that this GPU runs" : "asked for")
+           : row > used ? "predicted to be slower than " + name
+                        : "another was asked for: " + name;
+    text += failure_[row] ? ", agrees with the CPU" : ", not checked yet";
   }
-  throw ApiError(RH_UNSUPPORTED, isa_ == "auto" ? "no implementation works on this GPU: " + failures
-                                                : "isa is \"" + isa_ + "\", which does not work here: " + failures);
+  return reasons_.insert(text).first->c_str();
 }
 
 }  // namespace rewardhead::runtime

@@ -67,7 +67,16 @@ struct MlpPlan {
   bool input_gradient;
   int multiprocessors;  // of the device
   bool wgmma;           // its compute capability is 9.0: the kernels of sm90/, else those of sm80/
+  // Into how many parts the sums over columns and, of dW1, over rows are split, a power of two; 0: what the cost model
+  // (README.md) finds.
+  int forward_splits = 0, w1_splits = 0;
 };
+
+// What the plan says or, where it is 0, the model; and the most that there are steps for.
+int forward_splits(const MlpPlan& plan);
+int most_forward_splits(const MlpPlan& plan);
+int w1_splits(const MlpPlan& plan);
+int most_w1_splits(const MlpPlan& plan);
 
 // Bytes of the mask that a forward writes and a backward reads. In the argument structs it goes under the CPU's type.
 size_t mlp_mask_bytes(const MlpPlan& plan);

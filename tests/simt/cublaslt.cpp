@@ -168,6 +168,7 @@ struct Product {
           if (!passes) value = 0;
         }
         if ((epilogue & kReluGradient) && !(mask[bit / 8] & in_byte)) value = 0;
+        if (row == 0 && column == 1 && device().broken_cublaslt) value += 1;
         gradient += value;
         store(to, d.type, batch * d.batch_stride + column * d.ld + row, value);
       }
@@ -212,7 +213,7 @@ extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   if (!handle) return CUBLAS_STATUS_INVALID_VALUE;
-  if (device().count == 0 || Call::failed()) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (device().count == 0 || device().no_cublaslt || Call::failed()) return CUBLAS_STATUS_NOT_INITIALIZED;
   *handle = new cublasLtContext;
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -110,7 +110,8 @@ typedef struct rh_context_options {
 RH_API rh_status rh_context_create(const rh_context_options* options, rh_context** context);
 RH_API void rh_context_destroy(rh_context* context);           /* NULL is allowed */
 RH_API int rh_context_threads(const rh_context* context);      /* 0 for NULL */
-RH_API const char* rh_context_isa(const rh_context* context);  /* the implementation in use; "" for NULL */
+RH_API const char* rh_context_isa(const rh_context* context);  /* the implementation in use; "" for NULL. On a GPU the
+                                                                  best of which nothing bad is known */
 RH_API rh_device rh_context_device(const rh_context* context); /* never RH_DEVICE_AUTO except for NULL */
 
 /* One row of the dispatch list: an implementation of an operation, best first, and whether this context uses it. */
@@ -155,6 +156,10 @@ typedef struct rh_plan_options {
  * [members]. Members train as they would alone, each with its own weights, clipped by its own norm; dX is the sum over
  * members (MLP heads only: RH_UNSUPPORTED for several linear ones). */
 
+/* On a GPU, the first plan of a context to want an implementation has it solve small problems and compares with the CPU:
+ * this allocates and frees device memory, waits for its own stream, and fails while the thread captures a graph. What
+ * computes wrongly is used no more (rh_context_kernel says why) and the next in the list takes over; RH_UNSUPPORTED where
+ * the context's `isa` named it, or none is left. */
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */

@@ -269,7 +269,8 @@ TEST_F(CudaExecute, ContextsSayWhatTheyUse) {
     rh_kernel_info info = {sizeof info, nullptr, nullptr, 0, nullptr};
     ASSERT_EQ(rh_context_kernel(best.get(), i, &info), RH_OK);
     EXPECT_EQ(info.chosen, std::string(info.implementation) == "sm90a");
-    EXPECT_STREQ(info.reason, info.chosen ? "the best that this GPU runs" : "predicted to be slower than sm90a");
+    EXPECT_EQ(info.reason, std::string(info.chosen ? "the best that this GPU runs" : "predicted to be slower than sm90a") +
+                               ", not checked yet");
   }
   simt::set_device({8, 6});
   EXPECT_STREQ(rh_context_isa(open().get()), "sm80");
@@ -293,12 +294,14 @@ TEST_F(CudaExecute, CublasLtIsOpenedByThePlanThatUsesIt) {
     EXPECT_EQ(info.chosen, 1);
     return std::string(info.reason);
   };
-  EXPECT_EQ(reason(), "asked for");
-  simt::Device none;
-  none.count = 0;
-  simt::set_device(none);
+  EXPECT_EQ(reason(), "asked for, not checked yet");
+  const rh_plan_options linear = options_of(kSizes[3]), options = options_of(kSizes[0]);
+  make_plan(gpu.get(), linear);  // checks what is shared, and wants no product
+  EXPECT_EQ(reason(), "asked for, not checked yet");
+  simt::Device without;
+  without.no_cublaslt = true;
+  simt::set_device(without);
   rh_plan* plan = nullptr;
-  const rh_plan_options options = options_of(kSizes[0]);
   expect_refused(rh_plan_create(gpu.get(), &options, &plan), RH_UNSUPPORTED,
                  "isa is \"cublaslt\", which does not work here: cublaslt: cuBLASLt: cublasLtCreate returned status 1");
   EXPECT_EQ(reason(), "cuBLASLt: cublasLtCreate returned status 1");

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kernels prove themselves on the user's GPU before a plan trusts them: small problems are solved there and by the
+// CPU's reference (kernels/reference), in milliseconds. Heads are integers of which no sum rounds, so that every bit must
+// agree, with tails in each dimension and values of more than 8 bits, which one plane of bfloat16 does not hold.
+//
+// A stream and memory of its own, freed at the end; the calling thread's current device must be the context's.
+#pragma once
+
+#include <string>
+
+#include "host/runtime/cuda_plan.h"
+#include "host/runtime/error.h"
+
+namespace rewardhead::runtime {
+
+// There was no memory for the check, or the thread captures a graph: which says nothing about the kernels.
+class CannotCheck : public ApiError {
+ public:
+  using ApiError::ApiError;
+};
+
+// Of a row's products, or of the kernels that all rows share (linear head, pair loss, AdamW): empty, or what is wrong.
+std::string check_products(const CudaContext& context, CudaRow row);
+std::string check_shared_kernels(const CudaContext& context);
+
+}  // namespace rewardhead::runtime
