@@ -65,6 +65,10 @@ CudaPlan plan_row(const CudaContext& context, CudaRow row, const kernels::Shape&
               shape.input_gradient,
               context.device().multiprocessors,
               row == kSm90a};
+  if (row != kCublasLt && shape.hidden > 0) {
+    plan.mlp.forward_splits = cuda::forward_splits(plan.mlp);
+    plan.mlp.w1_splits = cuda::w1_splits(plan.mlp);
+  }
   if (row != kCublasLt || shape.hidden == 0) return plan;
   plan.library = context.cublaslt();
   if (const int status = cuda::choose_algorithms(plan.mlp, *plan.library, plan.composed)) {
@@ -73,11 +77,6 @@ CudaPlan plan_row(const CudaContext& context, CudaRow row, const kernels::Shape&
                                        std::to_string(shape.input) + " columns (status " + std::to_string(status) + ')');
   }
   return plan;
-}
-
-std::shared_ptr<const CudaPlan> make_cuda_plan(const CudaContext& context, const kernels::Shape& shape,
-                                               kernels::Dtype dtype, uint32_t operations) {
-  return std::make_shared<const CudaPlan>(plan_row(context, context.choose(shape, 1)[0], shape, dtype, operations));
 }
 
 size_t cuda_mask_bytes(const CudaPlan& plan) {

@@ -32,7 +32,8 @@ struct CudaDevice {
   int ordinal;
   int major, minor;  // compute capability
   int multiprocessors;
-  void* stream;  // a cudaStream_t
+  void* stream;      // a cudaStream_t
+  std::string name;  // without white space
 };
 
 // One row of the GPU's dispatch list, best first. All rows serve every operation and shape; they differ in the matrix
@@ -72,11 +73,14 @@ class CudaContext {
   // Rows that work, best first, for a head of this shape; `count` at most. The kernels that rows share have been checked,
   // too. Throws ApiError where none is left.
   std::vector<CudaRow> choose(const kernels::Shape& shape, size_t count) const;
+  // The row of that name, if it works. Throws ApiError.
+  CudaRow choose(const std::string& name) const;
   // Opened by the first plan that uses it.
   std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt() const { return cublaslt_; }
 
  private:
   // Called with the mutex.
+  void check_shared() const;
   bool works(CudaRow row) const;
   std::vector<CudaRow> order(const kernels::Shape& shape) const;
   CudaRow row_in_use() const;
@@ -97,7 +101,10 @@ const char* misplaced(const CudaDevice* device, const void* pointer);
 // What a plan has decided for a GPU; cuda_plan.h.
 struct CudaPlan;
 std::shared_ptr<const CudaPlan> make_cuda_plan(const CudaContext& context, const kernels::Shape& shape,
-                                               kernels::Dtype dtype, uint32_t operations);
+                                               kernels::Dtype dtype, uint32_t operations, rh_planning planning,
+                                               const char* choices);
+// Of rh_plan_export.
+std::string export_choices(const CudaPlan& plan);
 // The scratch memory of any one execute, and bytes of what a forward of an MLP head leaves for a backward, or in the
 // composed chain for its own kernels; 0 where nothing does.
 size_t cuda_scratch(const CudaPlan& plan);

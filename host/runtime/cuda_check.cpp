@@ -7,60 +7,13 @@
 #include <random>
 #include <vector>
 
+#include "host/runtime/cuda_memory.h"
 #include "host/runtime/thread_pool.h"
 
 namespace rewardhead::runtime {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-// Device memory and a stream for one problem.
-class Arena {
- public:
-  Arena() { need(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~Arena() {
-    cudaStreamSynchronize(stream_);  // what failed may still be running
-    for (void* memory : all_) cudaFree(memory);
-    cudaStreamDestroy(stream_);
-    cudaGetLastError();
-  }
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-
-  cudaStream_t stream() const { return stream_; }
-  void* room(size_t bytes) {
-    void* memory = nullptr;
-    need(cudaMalloc(&memory, bytes));
-    all_.push_back(memory);
-    need(cudaMemsetAsync(memory, 0xff, bytes, stream_));  // NaN everywhere
-    return memory;
-  }
-  template <class T>
-  T* put(const std::vector<T>& values) {
-    void* const memory = room(values.size() * sizeof(T));
-    need(cudaMemcpyAsync(memory, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, stream_));
-    return static_cast<T*>(memory);
-  }
-  float* results(size_t count) { return static_cast<float*>(room(count * sizeof(float))); }
-  // Waits; what a kernel has done wrong is an ApiError here.
-  std::vector<float> fetch(const float* from, size_t count) {
-    std::vector<float> values(count);
-    check_cuda(cudaMemcpyAsync(values.data(), from, count * sizeof(float), cudaMemcpyDeviceToHost, stream_), "its check");
-    check_cuda(cudaStreamSynchronize(stream_), "its check");
-    return values;
-  }
-
- private:
-  static void need(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    cudaGetLastError();
-    throw CannotCheck(error == cudaErrorMemoryAllocation ? RH_OUT_OF_MEMORY : RH_DEVICE_ERROR,
-                      std::string("kernels cannot be checked: ") + cudaGetErrorName(error) + ", " +
-                          cudaGetErrorString(error));
-  }
-  cudaStream_t stream_ = nullptr;
-  std::vector<void*> all_;
-};
 
 // The first that differs by more than `bound` times the largest magnitude, in words; NaN agrees with NaN.
 std::string difference(const char* name, const std::vector<float>& found, const std::vector<float>& expected,
@@ -157,24 +110,24 @@ std::string check_head(const CudaContext& context, CudaRow row, const Problem& p
                         expected.dx.data(), p.input, p.members},
                        executor, workspace.data());
   }
-  Arena arena;
+  TrialMemory memory;
   CudaPlan plan = plan_row(context, row, shape, p.dtype, RH_FORWARD | RH_BACKWARD | RH_INPUT_GRADIENT);
-  plan.device.stream = arena.stream();
+  plan.device.stream = memory.stream();
   plan.mlp.forward_splits = plan.mlp.w1_splits = p.splits;
-  const auto tensor = [&](const std::vector<float>& values) { return values.empty() ? nullptr : arena.put(values); };
-  const auto result = [&](const std::vector<float>& like) { return like.empty() ? nullptr : arena.results(like.size()); };
-  const kernels::Matrix x = {arena.put(in.bytes), p.dtype, p.rows, p.input, p.stride};
+  const auto tensor = [&](const std::vector<float>& values) { return values.empty() ? nullptr : memory.put(values); };
+  const auto result = [&](const std::vector<float>& like) { return like.empty() ? nullptr : memory.results(like.size()); };
+  const kernels::Matrix x = {memory.put(in.bytes), p.dtype, p.rows, p.input, p.stride};
   const kernels::HeadTensors<const float> head = {tensor(in.w1), tensor(in.b1), tensor(in.w2), tensor(in.b2)};
   const kernels::HeadTensors<float> gradient = {result(expected.w1), result(expected.b1), result(expected.w2),
                                                 result(expected.b2)};
   float *const rewards = result(expected.rewards), *const dx = result(expected.dx);
-  uint64_t* const mask = static_cast<uint64_t*>(arena.room(std::max<size_t>(cuda_mask_bytes(plan), 1)));
-  const CudaKernels kernels(plan, arena.room(std::max<size_t>(cuda_scratch(plan), 1)));
+  uint64_t* const mask = static_cast<uint64_t*>(memory.room(cuda_mask_bytes(plan)));
+  const CudaKernels kernels(plan, memory.room(cuda_scratch(plan)));
   kernels.forward({x, p.hidden, head, rewards, mask, p.members, p.rows});
-  kernels.backward({x, p.hidden, head, mask, arena.put(in.reward_gradient), gradient, dx, p.input, p.members});
+  kernels.backward({x, p.hidden, head, mask, memory.put(in.reward_gradient), gradient, dx, p.input, p.members});
   std::string wrong;
   const auto compare = [&](const char* name, const float* from, const std::vector<float>& wanted) {
-    if (wrong.empty() && !wanted.empty()) wrong = difference(name, arena.fetch(from, wanted.size()), wanted, 0);
+    if (wrong.empty() && !wanted.empty()) wrong = difference(name, memory.fetch(from, wanted.size()), wanted, 0);
   };
   compare("rewards", rewards, expected.rewards);
   compare("dw1", gradient.w1, expected.w1);
@@ -206,18 +159,18 @@ std::string check_pair_loss(const CudaContext& context) {
   reference.pair_loss({rewards.data(), kRows, kPairs, chosen.data(), rejected.data(), margin.data(), weight.data(),
                        label.data(), kPairs, loss.data(), gradient.data()},
                       serial_executor(), workspace.data());
-  Arena arena;
+  TrialMemory memory;
   CudaPlan plan = plan_row(context, kSm80, shape, kernels::Dtype::f32, RH_PAIR_LOSS);
-  plan.device.stream = arena.stream();
-  float *const device_loss = arena.results(1), *const device_gradient = arena.results(kRows);
-  uint32_t* const bad_pairs = static_cast<uint32_t*>(arena.room(sizeof(uint32_t)));
-  const CudaKernels kernels(plan, arena.room(cuda_scratch(plan)));
+  plan.device.stream = memory.stream();
+  float *const device_loss = memory.results(1), *const device_gradient = memory.results(kRows);
+  uint32_t* const bad_pairs = static_cast<uint32_t*>(memory.room(sizeof(uint32_t)));
+  const CudaKernels kernels(plan, memory.room(cuda_scratch(plan)));
   kernels.clear(bad_pairs);
-  kernels.pair_loss({arena.put(rewards), kRows, kPairs, arena.put(chosen), arena.put(rejected), arena.put(margin),
-                     arena.put(weight), arena.put(label), kPairs, device_loss, device_gradient},
+  kernels.pair_loss({memory.put(rewards), kRows, kPairs, memory.put(chosen), memory.put(rejected), memory.put(margin),
+                     memory.put(weight), memory.put(label), kPairs, device_loss, device_gradient},
                     bad_pairs);
-  std::string wrong = difference("loss", arena.fetch(device_loss, 1), loss, 1e-5);
-  if (wrong.empty()) wrong = difference("reward_gradient", arena.fetch(device_gradient, kRows), gradient, 1e-5);
+  std::string wrong = difference("loss", memory.fetch(device_loss, 1), loss, 1e-5);
+  if (wrong.empty()) wrong = difference("reward_gradient", memory.fetch(device_gradient, kRows), gradient, 1e-5);
   if (wrong.empty() && read_flag(plan.device, bad_pairs)) wrong = "good pairs are taken for bad ones";
   return wrong;
 }
@@ -228,7 +181,7 @@ std::string check_adamw(const CudaContext& context) {
   constexpr int64_t kCounts[] = {kInput * kHidden, kHidden, kHidden, 1};
   const rh_adamw_options o = {sizeof o, 1e-2, 0.9, 0.999, 1e-2, 0.1, 2.0, 3};
   std::mt19937 random(3);
-  Arena arena;
+  TrialMemory memory;
   std::vector<float> host[4][4];  // parameters, gradients, first and second moments; w1, b1, w2, b2
   rh_tensors device[4];
   double squares = 0;
@@ -239,7 +192,7 @@ std::string check_adamw(const CudaContext& context) {
       values.resize(kCounts[tensor]);
       for (float& value : values) value = 0.125f * static_cast<float>(static_cast<int>(random() % 17) - (set == 3 ? 0 : 8));
       for (const float value : values) squares += set == 1 ? double{value} * value : 0;
-      pointers[tensor] = arena.put(values);
+      pointers[tensor] = memory.put(values);
     }
     device[set] = {pointers[0], pointers[1], pointers[2], pointers[3]};
   }
@@ -251,15 +204,15 @@ std::string check_adamw(const CudaContext& context) {
                                      serial_executor());
   }
   CudaPlan plan = plan_row(context, kSm80, {1, kInput, kHidden, 0, false, 1}, kernels::Dtype::f32, RH_OPTIMIZER);
-  plan.device.stream = arena.stream();
-  float* const device_norm = arena.results(1);
-  CudaKernels(plan, arena.room(cuda_scratch(plan))).adamw(o, device[0], device[1], device[2], device[3], device_norm);
-  std::string wrong = difference("gradient_norm", arena.fetch(device_norm, 1), {static_cast<float>(norm)}, 1e-5);
+  plan.device.stream = memory.stream();
+  float* const device_norm = memory.results(1);
+  CudaKernels(plan, memory.room(cuda_scratch(plan))).adamw(o, device[0], device[1], device[2], device[3], device_norm);
+  std::string wrong = difference("gradient_norm", memory.fetch(device_norm, 1), {static_cast<float>(norm)}, 1e-5);
   constexpr const char* kNames[] = {"parameters", "gradients", "first_moments", "second_moments"};
   for (int set = 0; set < 4; ++set) {
     const float* const pointers[] = {device[set].w1, device[set].b1, device[set].w2, device[set].b2};
     for (int tensor = 0; tensor < 4 && wrong.empty(); ++tensor) {
-      wrong = difference(kNames[set], arena.fetch(pointers[tensor], host[set][tensor].size()), host[set][tensor], 1e-5);
+      wrong = difference(kNames[set], memory.fetch(pointers[tensor], host[set][tensor].size()), host[set][tensor], 1e-5);
     }
   }
   return wrong;
@@ -271,7 +224,7 @@ std::string failure_of(const char* what, const Check& check) {
   std::string wrong;
   try {
     wrong = check();
-  } catch (const CannotCheck&) {
+  } catch (const CannotTry&) {
     throw;
   } catch (const ApiError& error) {
     wrong = error.what();

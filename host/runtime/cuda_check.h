@@ -4,21 +4,14 @@
 // CPU's reference (kernels/reference), in milliseconds. Heads are integers of which no sum rounds, so that every bit must
 // agree, with tails in each dimension and values of more than 8 bits, which one plane of bfloat16 does not hold.
 //
-// A stream and memory of its own, freed at the end; the calling thread's current device must be the context's.
+// The calling thread's current device must be the context's. CannotTry (cuda_memory.h) says nothing about the kernels.
 #pragma once
 
 #include <string>
 
 #include "host/runtime/cuda_plan.h"
-#include "host/runtime/error.h"
 
 namespace rewardhead::runtime {
-
-// There was no memory for the check, or the thread captures a graph: which says nothing about the kernels.
-class CannotCheck : public ApiError {
- public:
-  using ApiError::ApiError;
-};
 
 // Of a row's products, or of the kernels that all rows share (linear head, pair loss, AdamW): empty, or what is wrong.
 std::string check_products(const CudaContext& context, CudaRow row);

@@ -5,7 +5,7 @@
 
 #include "host/runtime/cublaslt.h"
 #include "host/runtime/cuda_check.h"
-#include "host/runtime/cuda_plan.h"
+#include "host/runtime/cuda_memory.h"
 #include "host/runtime/error.h"
 
 namespace rewardhead::runtime {
@@ -27,11 +27,15 @@ CudaDevice current_device(void* stream) {
     throw ApiError(RH_UNSUPPORTED, std::string("device is cuda: there is no GPU that CUDA can use (") +
                                        cudaGetErrorName(error != cudaSuccess ? error : cudaErrorNoDevice) + ')');
   }
-  CudaDevice device = {0, 0, 0, 0, stream};
+  CudaDevice device = {0, 0, 0, 0, stream, {}};
   check_cuda(cudaGetDevice(&device.ordinal), "cudaGetDevice");
   device.major = attribute(cudaDevAttrComputeCapabilityMajor, device.ordinal);
   device.minor = attribute(cudaDevAttrComputeCapabilityMinor, device.ordinal);
   device.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device.ordinal);
+  cudaDeviceProp properties = {};
+  check_cuda(cudaGetDeviceProperties(&properties, device.ordinal), "cudaGetDeviceProperties");
+  device.name = properties.name;
+  std::replace_if(device.name.begin(), device.name.end(), [](unsigned char c) { return c <= ' '; }, '_');
   return device;
 }
 
@@ -80,7 +84,7 @@ bool CudaContext::works(CudaRow row) const {
     try {
       if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
       failure = check_products(*this, row);
-    } catch (const CannotCheck&) {
+    } catch (const CannotTry&) {
       throw;
     } catch (const ApiError& error) {
       failure = error.what();
@@ -89,11 +93,15 @@ bool CudaContext::works(CudaRow row) const {
   return failure->empty();
 }
 
+void CudaContext::check_shared() const {
+  if (!shared_failure_) shared_failure_ = check_shared_kernels(*this);
+  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, "what all implementations share " + *shared_failure_);
+}
+
 std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t count) const {
   const std::lock_guard lock(mutex_);
   const CurrentDevice current(device_.ordinal);
-  if (!shared_failure_) shared_failure_ = check_shared_kernels(*this);
-  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, "what all implementations share " + *shared_failure_);
+  check_shared();
   const std::vector<CudaRow> candidates = order(shape);
   if (shape.hidden == 0) return {candidates[0]};  // rows do not differ in what it runs
   std::vector<CudaRow> chosen;
@@ -109,6 +117,19 @@ std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t cou
   if (!chosen.empty()) return chosen;
   throw ApiError(RH_UNSUPPORTED, isa_ == "auto" ? "no implementation is left for this GPU: " + failures
                                                 : "isa is \"" + isa_ + "\", which does not work here: " + failures);
+}
+
+CudaRow CudaContext::choose(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const CurrentDevice current(device_.ordinal);
+  check_shared();
+  for (const CudaRow row : order({})) {
+    if (name != kCudaImplementations[row].name) continue;
+    if (works(row)) return row;
+    throw ApiError(RH_UNSUPPORTED, name + " does not work here: " + *failure_[row]);
+  }
+  refuse("choices has isa=" + name + "; the context's isa is \"" + isa_ + "\", on a GPU of compute capability " +
+         std::to_string(device_.major) + '.' + std::to_string(device_.minor));
 }
 
 CudaRow CudaContext::row_in_use() const {

@@ -54,6 +54,12 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
   }
   require_range("objective", integer(options.objective), 0, integer(RH_BRADLEY_TERRY));
   require_range("members", options.members, int64_t{0}, kMaxMembers);
+  require_range("planning", integer(options.planning), 0, integer(RH_PLAN_MEASURE));
+  if (!context->cuda && (options.choices || options.planning == RH_PLAN_MEASURE)) {
+    throw rewardhead::runtime::ApiError(
+        RH_UNSUPPORTED, std::string(options.choices ? "choices is given" : "planning is RH_PLAN_MEASURE") +
+                            ", but the device is the CPU, whose plans have nothing to choose");
+  }
   dtype = static_cast<rewardhead::kernels::Dtype>(options.input_dtype);
   shape = {options.rows,
            head ? options.input_dim : 0,
@@ -67,7 +73,10 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
                                                             ", and RH_INPUT_GRADIENT serves one linear head only");
   }
   if constexpr (rewardhead::runtime::kHasCuda) {
-    if (context->cuda) cuda = rewardhead::runtime::make_cuda_plan(*context->cuda, shape, dtype, operations);
+    if (context->cuda) {
+      cuda = rewardhead::runtime::make_cuda_plan(*context->cuda, shape, dtype, operations, options.planning,
+                                                 options.choices);
+    }
   }
   workspace_bytes = std::max<size_t>(carve(nullptr).bytes, RH_ALIGNMENT);
 }
@@ -307,6 +316,13 @@ void check_adamw(const rh_adamw_options* options) {
 }
 
 }  // namespace
+
+std::string exported(const rh_plan& plan) {
+  if constexpr (kHasCuda) {
+    if (plan.cuda) return export_choices(*plan.cuda);
+  }
+  throw ApiError(RH_UNSUPPORTED, "the plan's device is the CPU, whose plans have nothing to choose");
+}
 
 void forward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
              rh_workspace workspace) {

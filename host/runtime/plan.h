@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "host/runtime/context.h"
 #include "kernels/kernel_table.h"
@@ -31,6 +32,9 @@ struct rh_plan {
 };
 
 namespace rewardhead::runtime {
+
+// rh_plan_export.
+std::string exported(const rh_plan& plan);
 
 // Each validates all of its arguments, throws ApiError before anything is written, and then runs the kernels.
 void forward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,

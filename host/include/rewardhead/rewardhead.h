@@ -137,8 +137,16 @@ enum {
   RH_TRAIN = RH_FORWARD | RH_PAIR_LOSS | RH_BACKWARD | RH_OPTIMIZER
 };
 
+/* How a GPU's plan chooses the implementation of an MLP head's products and how their sums are split. */
+typedef enum rh_planning {
+  RH_PLAN_MODEL = 0,  /* a cost model, from the shape and the GPU's number of multiprocessors */
+  RH_PLAN_MEASURE = 1 /* times what works on this GPU for this shape and keeps the fastest. Takes a fraction of a second
+                         and, while it does, device memory for X, a head and a workspace; nothing else should be running.
+                         RH_UNSUPPORTED on the CPU, where there is nothing to choose */
+} rh_planning;
+
 typedef struct rh_plan_options {
-  size_t struct_size;   /* sizeof(rh_plan_options) */
+  size_t struct_size;   /* sizeof(rh_plan_options); a program built before `planning` was added is served as well */
   uint32_t operations;  /* of the flags above, at least one */
   int64_t rows;         /* the largest number of rows of one execute, 1..2^31-1. A plan for at most 4 (portable), 8
                            (AVX2) or 16 (AVX-512) has a forward made for few rows: 2.5 times as fast for one on AVX2 */
@@ -149,6 +157,9 @@ typedef struct rh_plan_options {
                            RH_PAIR_LOSS */
   rh_objective objective;
   int64_t members; /* heads over the same X and pairs, an ensemble, 1..2^16; 0: 1 */
+  rh_planning planning;
+  const char* choices; /* on a GPU: a text of rh_plan_export, for the same options and kind of GPU; `planning` is then not
+                          looked at. NULL: none */
 } rh_plan_options;
 
 /* With more than one member every tensor of rh_tensors, rewards, reward_gradient, the pairs' weight, loss and
@@ -162,6 +173,11 @@ typedef struct rh_plan_options {
  * the context's `isa` named it, or none is left. */
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
+/* What a GPU's plan has chosen, and for what, as one line of key=value: a plan made with it as `choices` gives the same
+ * bits, without measuring. Writes at most *bytes of it to `text` and sets *bytes to the size with the final zero; where
+ * that is more than there was room for: RH_INVALID_ARGUMENT. `text` may be NULL to ask for the size. RH_UNSUPPORTED for
+ * plans of the CPU. */
+RH_API rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes);
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
 

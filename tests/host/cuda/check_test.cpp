@@ -145,7 +145,7 @@ TEST_F(CudaCheck, CannotBeDoneWhileTheThreadCaptures) {
   const Context gpu = open();
   cudaGraph_t graph = nullptr;
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
-  EXPECT_TRUE(has(refusal(gpu, kMlp, RH_DEVICE_ERROR), "kernels cannot be checked: cudaErrorStreamCapture"));
+  EXPECT_TRUE(has(refusal(gpu, kMlp, RH_DEVICE_ERROR), "kernels cannot be tried on the GPU: cudaErrorStreamCapture"));
   cudaStreamEndCapture(stream_, &graph);
   cudaGetLastError();
   EXPECT_EQ(refusal(gpu, kMlp), "");
