@@ -48,7 +48,8 @@ rh_context::KernelRow rh_context::kernel(int index) const {
   if constexpr (kHasCuda) {
     if (cuda) {
       const CudaRow row = static_cast<CudaRow>(index % kCudaRows);
-      return {kCudaOperations[index / kCudaRows], kCudaImplementations[row].name, row == cuda->row(), cuda->reason(row)};
+      return {kCudaOperations[index / kCudaRows], kCudaImplementations[row].name, row == cuda->row(),
+              cuda->reason(row)};
     }
   }
   const int rows = static_cast<int>(reasons_.size()), row = index % rows;

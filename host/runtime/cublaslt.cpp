@@ -38,7 +38,8 @@ std::shared_ptr<const cublaslt::Library> open_cublaslt() {
     void* const file = dlopen(kFile, RTLD_NOW | RTLD_LOCAL);
     if (!file) {
       const char* const why = dlerror();
-      unusable(std::string(kFile) + " was not found by the dynamic linker" + (why ? std::string(" (") + why + ')' : "") +
+      unusable(std::string(kFile) + " was not found by the dynamic linker" +
+               (why ? std::string(" (") + why + ')' : "") +
                "; it is part of CUDA 13 and of the Python package nvidia-cublas");
     }
     if (!find(file, library->call, missing)) unusable(std::string(kFile) + " has no " + missing);

@@ -72,9 +72,10 @@ CudaPlan plan_row(const CudaContext& context, CudaRow row, const kernels::Shape&
   if (row != kCublasLt || shape.hidden == 0) return plan;
   plan.library = context.cublaslt();
   if (const int status = cuda::choose_algorithms(plan.mlp, *plan.library, plan.composed)) {
-    throw ApiError(RH_UNSUPPORTED, "cuBLASLt: no algorithm for products of " + std::to_string(shape.rows) + " rows, " +
-                                       std::to_string(shape.members * shape.hidden) + " hidden units and " +
-                                       std::to_string(shape.input) + " columns (status " + std::to_string(status) + ')');
+    throw ApiError(RH_UNSUPPORTED, "cuBLASLt: no algorithm for products of " + std::to_string(shape.rows) +
+                                       " rows, " + std::to_string(shape.members * shape.hidden) +
+                                       " hidden units and " + std::to_string(shape.input) + " columns (status " +
+                                       std::to_string(status) + ')');
   }
   return plan;
 }

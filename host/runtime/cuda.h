@@ -60,8 +60,8 @@ class CudaContext {
   // The calling thread's current device. `isa` is "auto" or a row's name. Throws ApiError.
   CudaContext(const std::string& isa, void* stream);
 
-  // Whether the process has had one. Before, CUDA is not asked about pointers: that would start it, which a program that
-  // never wanted a GPU is spared.
+  // Whether the process has had one. Before, CUDA is not asked about pointers: that would start it, which a program
+  // that never wanted a GPU is spared.
   static bool was_opened();
 
   const CudaDevice& device() const { return device_; }
@@ -70,8 +70,8 @@ class CudaContext {
   // Why a row is in use or is not; the string lives as long as the context.
   const char* reason(CudaRow row) const;
 
-  // Rows that work, best first, for a head of this shape; `count` at most. The kernels that rows share have been checked,
-  // too. Throws ApiError where none is left.
+  // Rows that work, best first, for a head of this shape; `count` at most. The kernels that rows share have been
+  // checked, too. Throws ApiError where none is left.
   std::vector<CudaRow> choose(const kernels::Shape& shape, size_t count) const;
   // The row of that name, if it works. Throws ApiError.
   CudaRow choose(const std::string& name) const;

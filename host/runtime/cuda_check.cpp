@@ -103,11 +103,17 @@ std::string check_head(const CudaContext& context, CudaRow row, const Problem& p
     std::vector<double> workspace(reference.backward_workspace(shape, 1) / sizeof(double) + 1);
     const kernels::Matrix x = {in.bytes.data(), p.dtype, p.rows, p.input, p.stride};
     const kernels::HeadTensors<const float> head = {in.w1.data(), in.b1.data(), in.w2.data(), in.b2.data()};
-    reference.forward({x, p.hidden, head, expected.rewards.data(), p.hidden ? mask.data() : nullptr, p.members}, executor,
-                      nullptr);
-    reference.backward({x, p.hidden, head, mask.data(), in.reward_gradient.data(),
+    reference.forward({x, p.hidden, head, expected.rewards.data(), p.hidden ? mask.data() : nullptr, p.members},
+                      executor, nullptr);
+    reference.backward({x,
+                        p.hidden,
+                        head,
+                        mask.data(),
+                        in.reward_gradient.data(),
                         {expected.w1.data(), expected.b1.data(), expected.w2.data(), expected.b2.data()},
-                        expected.dx.data(), p.input, p.members},
+                        expected.dx.data(),
+                        p.input,
+                        p.members},
                        executor, workspace.data());
   }
   TrialMemory memory;
@@ -115,7 +121,9 @@ std::string check_head(const CudaContext& context, CudaRow row, const Problem& p
   plan.device.stream = memory.stream();
   plan.mlp.forward_splits = plan.mlp.w1_splits = p.splits;
   const auto tensor = [&](const std::vector<float>& values) { return values.empty() ? nullptr : memory.put(values); };
-  const auto result = [&](const std::vector<float>& like) { return like.empty() ? nullptr : memory.results(like.size()); };
+  const auto result = [&](const std::vector<float>& like) {
+    return like.empty() ? nullptr : memory.results(like.size());
+  };
   const kernels::Matrix x = {memory.put(in.bytes), p.dtype, p.rows, p.input, p.stride};
   const kernels::HeadTensors<const float> head = {tensor(in.w1), tensor(in.b1), tensor(in.w2), tensor(in.b2)};
   const kernels::HeadTensors<float> gradient = {result(expected.w1), result(expected.b1), result(expected.w2),
@@ -190,7 +198,8 @@ std::string check_adamw(const CudaContext& context) {
     for (int tensor = 0; tensor < 4; ++tensor) {
       std::vector<float>& values = host[set][tensor];
       values.resize(kCounts[tensor]);
-      for (float& value : values) value = 0.125f * static_cast<float>(static_cast<int>(random() % 17) - (set == 3 ? 0 : 8));
+      for (float& value : values)
+        value = 0.125f * static_cast<float>(static_cast<int>(random() % 17) - (set == 3 ? 0 : 8));
       for (const float value : values) squares += set == 1 ? double{value} * value : 0;
       pointers[tensor] = memory.put(values);
     }
@@ -212,7 +221,8 @@ std::string check_adamw(const CudaContext& context) {
   for (int set = 0; set < 4; ++set) {
     const float* const pointers[] = {device[set].w1, device[set].b1, device[set].w2, device[set].b2};
     for (int tensor = 0; tensor < 4 && wrong.empty(); ++tensor) {
-      wrong = difference(kNames[set], memory.fetch(pointers[tensor], host[set][tensor].size()), host[set][tensor], 1e-5);
+      wrong =
+          difference(kNames[set], memory.fetch(pointers[tensor], host[set][tensor].size()), host[set][tensor], 1e-5);
     }
   }
   return wrong;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels prove themselves on the user's GPU before a plan trusts them: small problems are solved there and by the
-// CPU's reference (kernels/reference), in milliseconds. Heads are integers of which no sum rounds, so that every bit must
-// agree, with tails in each dimension and values of more than 8 bits, which one plane of bfloat16 does not hold.
+// CPU's reference (kernels/reference), in milliseconds. Heads are integers of which no sum rounds, so that every bit
+// must agree, with tails in each dimension and values of more than 8 bits, which one plane of bfloat16 does not hold.
 //
 // The calling thread's current device must be the context's. CannotTry (cuda_memory.h) says nothing about the kernels.
 #pragma once

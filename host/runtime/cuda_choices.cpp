@@ -96,9 +96,9 @@ std::shared_ptr<const CudaPlan> make_cuda_plan(const CudaContext& context, const
                                                kernels::Dtype dtype, uint32_t operations, rh_planning planning,
                                                const char* choices) {
   return std::make_shared<const CudaPlan>(
-      choices                        ? imported(context, shape, dtype, operations, choices)
-      : planning == RH_PLAN_MEASURE  ? measured_plan(context, shape, dtype, operations)
-                                     : plan_row(context, context.choose(shape, 1)[0], shape, dtype, operations));
+      choices                       ? imported(context, shape, dtype, operations, choices)
+      : planning == RH_PLAN_MEASURE ? measured_plan(context, shape, dtype, operations)
+                                    : plan_row(context, context.choose(shape, 1)[0], shape, dtype, operations));
 }
 
 }  // namespace rewardhead::runtime

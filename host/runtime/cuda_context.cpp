@@ -64,8 +64,8 @@ CudaContext::CudaContext(const std::string& isa, void* stream) : device_(current
 
 bool CudaContext::was_opened() { return is_opened.load(std::memory_order_relaxed); }
 
-// Best first. Tensor cores of compute capability 10 and 11 give mma.sync a fraction of their speed: there cuBLASLt, which
-// has their own instructions, comes first from 2 GFLOP a product on (a prediction).
+// Best first. Tensor cores of compute capability 10 and 11 give mma.sync a fraction of their speed: there cuBLASLt,
+// which has their own instructions, comes first from 2 GFLOP a product on (a prediction).
 std::vector<CudaRow> CudaContext::order(const kernels::Shape& shape) const {
   std::vector<CudaRow> rows;
   for (int row = 0; row < kCudaRows; ++row) {
@@ -111,7 +111,8 @@ std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t cou
       chosen.push_back(row);
       if (chosen.size() == count) break;
     } else {
-      failures += (failures.empty() ? "" : "; ") + (std::string(kCudaImplementations[row].name) + ": " + *failure_[row]);
+      failures +=
+          (failures.empty() ? "" : "; ") + (std::string(kCudaImplementations[row].name) + ": " + *failure_[row]);
     }
   }
   if (!chosen.empty()) return chosen;

@@ -39,7 +39,8 @@ class Trial {
     const void* const data = dtype == kernels::Dtype::f32 ? static_cast<void*>(fill(floats_, elements))
                                                           : static_cast<void*>(fill(halves_, elements));
     x_ = {data, dtype, shape.rows, shape.input, shape.input};
-    head_ = {fill(floats_, units * shape.input), fill(floats_, units), fill(floats_, units), fill(floats_, shape.members)};
+    head_ = {fill(floats_, units * shape.input), fill(floats_, units), fill(floats_, units),
+             fill(floats_, shape.members)};
     rewards_ = memory_.results(shape.members * shape.rows);
     if (!backward_) return;
     reward_gradient_ = fill(floats_, shape.members * shape.rows);
@@ -62,7 +63,8 @@ class Trial {
     if (!backward) return stopwatch(candidate, false, forward);
     forward();
     return stopwatch(candidate, true, [&] {
-      kernels.backward({x_, shape_.hidden, head_, mask, reward_gradient_, gradient_, dx_, shape_.input, shape_.members});
+      kernels.backward(
+          {x_, shape_.hidden, head_, mask, reward_gradient_, gradient_, dx_, shape_.input, shape_.members});
     });
   }
 
@@ -73,7 +75,8 @@ class Trial {
     T* const to = static_cast<T*>(memory_.room(count * sizeof(T)));
     for (int64_t i = 0; i < count; i += kBlock) {
       const size_t part = std::min<size_t>(count - i, kBlock);
-      check_cuda(cudaMemcpyAsync(to + i, block, part * sizeof(T), cudaMemcpyHostToDevice, memory_.stream()), "measuring");
+      check_cuda(cudaMemcpyAsync(to + i, block, part * sizeof(T), cudaMemcpyHostToDevice, memory_.stream()),
+                 "measuring");
     }
     return to;
   }

@@ -17,7 +17,7 @@ double event_stopwatch(const CudaPlan& candidate, bool backward, const std::func
 
 // Candidates are the rows that work, each with the model's splits and, of its forward and its backward apart, half and
 // twice as many. The row is kept whose best forward and best backward take least together. Throws ApiError.
-CudaPlan measured_plan(const CudaContext& context, const kernels::Shape& shape, kernels::Dtype dtype, uint32_t operations,
-                       const Stopwatch& stopwatch = event_stopwatch);
+CudaPlan measured_plan(const CudaContext& context, const kernels::Shape& shape, kernels::Dtype dtype,
+                       uint32_t operations, const Stopwatch& stopwatch = event_stopwatch);
 
 }  // namespace rewardhead::runtime

@@ -50,7 +50,8 @@ class TrialMemory {
   // Waits; what a kernel has done wrong is an ApiError here.
   std::vector<float> fetch(const float* from, size_t count) {
     std::vector<float> values(count);
-    check_cuda(cudaMemcpyAsync(values.data(), from, count * sizeof(float), cudaMemcpyDeviceToHost, stream_), "its check");
+    check_cuda(cudaMemcpyAsync(values.data(), from, count * sizeof(float), cudaMemcpyDeviceToHost, stream_),
+               "its check");
     check_cuda(cudaStreamSynchronize(stream_), "its check");
     return values;
   }

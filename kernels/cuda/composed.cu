@@ -134,7 +134,8 @@ struct Operand {
   Planes planes;
   bool transposed;
 };
-// out [rows, columns] = left right, where right's rows are the columns of left, all of them as they are once transposed.
+// out [rows, columns] = left right, where right's rows are the columns of left, all of them as they are once
+// transposed.
 struct Product {
   Operand left, right;
   int64_t rows, columns, inner;
@@ -155,7 +156,8 @@ int describe(const cublaslt::Functions& call, const Product& p, Description& to)
     status = call.init_layout(&layout, sizeof layout, type, static_cast<uint64_t>(columns), static_cast<uint64_t>(rows),
                               stride);
   };
-  const auto add_operand = [&](cublaslt::MatrixLayout& layout, const Operand& o, int64_t rows, int64_t columns, int side) {
+  const auto add_operand = [&](cublaslt::MatrixLayout& layout, const Operand& o, int64_t rows, int64_t columns,
+                               int side) {
     add(layout, cublaslt::kBFloat16, o.transposed ? columns : rows, o.transposed ? rows : columns, o.planes.stride);
     if (!status && o.transposed) {
       status = call.set_descriptor(&to.operation, side, &cublaslt::kTransposed, sizeof cublaslt::kTransposed);
@@ -209,14 +211,16 @@ cudaError_t multiply(const ComposedPlan& plan, const Product& p, const cublaslt:
   const Passes passes = passes_of(p.left.planes.planes, p.right.planes.planes);
   for (int i = 0; i < passes.count && !status; ++i) {
     const float one = 1, beta = i > 0 ? 1.0f : 0.0f;
-    status = call.matmul(plan.library->handle, &description.operation, &one,
-                         p.right.planes.data + passes.pass[i].b * p.right.planes.plane, &description.right,
-                         p.left.planes.data + passes.pass[i].a * p.left.planes.plane, &description.left, &beta, p.out,
-                         &description.out, p.out, &description.out, &algorithm, workspace, plan.product_workspace, stream);
+    status =
+        call.matmul(plan.library->handle, &description.operation, &one,
+                    p.right.planes.data + passes.pass[i].b * p.right.planes.plane, &description.right,
+                    p.left.planes.data + passes.pass[i].a * p.left.planes.plane, &description.left, &beta, p.out,
+                    &description.out, p.out, &description.out, &algorithm, workspace, plan.product_workspace, stream);
   }
   if (status == cublaslt::kSuccess) return cudaSuccess;
-  return status == cublaslt::kNotSupported ? cudaErrorNotSupported
-                                           : status == cublaslt::kInvalidValue ? cudaErrorInvalidValue : cudaErrorUnknown;
+  return status == cublaslt::kNotSupported   ? cudaErrorNotSupported
+         : status == cublaslt::kInvalidValue ? cudaErrorInvalidValue
+                                             : cudaErrorUnknown;
 }
 
 // ---- launchers
@@ -271,7 +275,8 @@ Product forward_product(const MlpPlan& plan, const Planes& x, const Planes& w1, 
 Product w1_gradient_product(const MlpPlan& plan, const Planes& dh, const Planes& x, float* out) {
   return {{dh, true}, {x, false}, ComposedUnits(plan).units, plan.input, x.rows, out, plan.input};
 }
-Product input_gradient_product(const MlpPlan& plan, const Planes& dh, const Planes& w1, float* out, int64_t out_stride) {
+Product input_gradient_product(const MlpPlan& plan, const Planes& dh, const Planes& w1, float* out,
+                               int64_t out_stride) {
   return {{dh, false}, {w1, false}, dh.rows, plan.input, ComposedUnits(plan).units, out, out_stride};
 }
 
@@ -324,7 +329,8 @@ size_t composed_mask_bytes(const ComposedPlan& plan) {
 }
 size_t composed_workspace(const ComposedPlan& plan) { return ComposedScratch::carve(nullptr, plan).bytes; }
 
-cudaError_t composed_forward(const ComposedPlan& plan, const ForwardArguments& a, void* workspace, cudaStream_t stream) {
+cudaError_t composed_forward(const ComposedPlan& plan, const ForwardArguments& a, void* workspace,
+                             cudaStream_t stream) {
   const MlpPlan& mlp = plan.mlp;
   const ComposedScratch scratch = ComposedScratch::carve(workspace, plan);
   float* const z = reinterpret_cast<float*>(a.mask);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The few calls of cuBLASLt that the composed chain makes (cuBLAS documentation, "Using the cuBLASLt API"), declared here
-// so that neither its header nor its library, of half a gigabyte, is needed to build: the runtime looks the functions up
-// by name when a plan first wants them. Enumerations are passed as the integers that they are;
+// The few calls of cuBLASLt that the composed chain makes (cuBLAS documentation, "Using the cuBLASLt API"), declared
+// here so that neither its header nor its library, of half a gigabyte, is needed to build: the runtime looks the
+// functions up by name when a plan first wants them. Enumerations are passed as the integers that they are;
 // tests/host/cuda/cublaslt_header_test.cpp holds names, values, sizes and signatures against a cublasLt.h.
 #pragma once
 
@@ -15,10 +15,10 @@ namespace rewardhead::kernels::cuda::cublaslt {
 
 inline constexpr int kSuccess = 0, kInvalidValue = 7, kNotSupported = 15;  // cublasStatus_t
 inline constexpr int kFloat = 0, kBFloat16 = 14;                           // cudaDataType
-inline constexpr int kComputeFloat = 68;      // CUBLAS_COMPUTE_32F: products of bfloat16 are exact, sums are fp32
-inline constexpr int kTransposed = 1;         // CUBLAS_OP_T; 0, not transposed, is the default
-inline constexpr int kTransposeA = 3, kTransposeB = 4;                     // cublasLtMatmulDescAttributes_t
-inline constexpr int kMaxWorkspaceBytes = 1, kReductionSchemeMask = 3;     // cublasLtMatmulPreferenceAttributes_t
+inline constexpr int kComputeFloat = 68;  // CUBLAS_COMPUTE_32F: products of bfloat16 are exact, sums are fp32
+inline constexpr int kTransposed = 1;     // CUBLAS_OP_T; 0, not transposed, is the default
+inline constexpr int kTransposeA = 3, kTransposeB = 4;                  // cublasLtMatmulDescAttributes_t
+inline constexpr int kMaxWorkspaceBytes = 1, kReductionSchemeMask = 3;  // cublasLtMatmulPreferenceAttributes_t
 inline constexpr int kMinAlignmentA = 5, kMinAlignmentB = 6, kMinAlignmentC = 7, kMinAlignmentD = 8;
 // cublasLtReductionScheme_t without INPLACE (1), which adds parts in the order in which they are done.
 inline constexpr uint32_t kOrderedReductions = 2 | 4;

@@ -65,8 +65,8 @@ struct MlpOperands {
   }
 };
 
-// A product whose sum may be split into parts: its tiles, the steps of a tile's sum, how long a multiprocessor takes for
-// one, the elements of the result, and the most parts.
+// A product whose sum may be split into parts: its tiles, the steps of a tile's sum, how long a multiprocessor takes
+// for one, the elements of the result, and the most parts.
 struct SplitSum {
   int64_t tiles, steps;
   double step_us;

@@ -220,8 +220,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return destroy(handle); }
 size_t cublasLtGetVersion(void) { return 130000; }
 
-cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t operation, size_t bytes, cublasComputeType_t compute,
-                                               cudaDataType_t scale) {
+cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t operation, size_t bytes,
+                                               cublasComputeType_t compute, cudaDataType_t scale) {
   const bool fp32 = compute == CUBLAS_COMPUTE_32F || compute == CUBLAS_COMPUTE_32F_PEDANTIC ||
                     compute == CUBLAS_COMPUTE_32F_FAST_TF32;
   if (!operation || !fp32 || scale != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;

@@ -22,10 +22,10 @@
  * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
  * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
  * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
- * the same plan options on the same kind of GPU (with "cublaslt" also of its version, and of whether dW1 and dX are
- * aligned to 16 bytes). Host memory given to a GPU's plan is refused, pinned memory as well,
- * and device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
- * asked).
+ * plans of the same choices (rh_plan_export) on the same kind of GPU, with "cublaslt" for the same alignment, to 16 bytes
+ * or not, of dW1 and dX; without RH_PLAN_MEASURE the same options choose the same, as long as the same implementations
+ * work. Host memory given to a GPU's plan is refused, pinned memory as well, and device memory given to a CPU's plan,
+ * once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not asked).
  *
  * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
  * rh_last_error_message() on the calling thread.
@@ -140,9 +140,9 @@ enum {
 /* How a GPU's plan chooses the implementation of an MLP head's products and how their sums are split. */
 typedef enum rh_planning {
   RH_PLAN_MODEL = 0,  /* a cost model, from the shape and the GPU's number of multiprocessors */
-  RH_PLAN_MEASURE = 1 /* times what works on this GPU for this shape and keeps the fastest. Takes a fraction of a second
-                         and, while it does, device memory for X, a head and a workspace; nothing else should be running.
-                         RH_UNSUPPORTED on the CPU, where there is nothing to choose */
+  RH_PLAN_MEASURE = 1 /* times what works on this GPU for this shape and keeps the fastest. Takes a fraction of a
+                         second (a prediction) and, while it does, device memory for X, a head and a workspace; nothing
+                         else should be running. RH_UNSUPPORTED on the CPU, where there is nothing to choose */
 } rh_planning;
 
 typedef struct rh_plan_options {
@@ -158,8 +158,8 @@ typedef struct rh_plan_options {
   rh_objective objective;
   int64_t members; /* heads over the same X and pairs, an ensemble, 1..2^16; 0: 1 */
   rh_planning planning;
-  const char* choices; /* on a GPU: a text of rh_plan_export, for the same options and kind of GPU; `planning` is then not
-                          looked at. NULL: none */
+  const char* choices; /* on a GPU: a text of rh_plan_export, for the same options and kind of GPU; `planning` is then
+                          not looked at. NULL: none */
 } rh_plan_options;
 
 /* With more than one member every tensor of rh_tensors, rewards, reward_gradient, the pairs' weight, loss and
@@ -167,10 +167,10 @@ typedef struct rh_plan_options {
  * [members]. Members train as they would alone, each with its own weights, clipped by its own norm; dX is the sum over
  * members (MLP heads only: RH_UNSUPPORTED for several linear ones). */
 
-/* On a GPU, the first plan of a context to want an implementation has it solve small problems and compares with the CPU:
- * this allocates and frees device memory, waits for its own stream, and fails while the thread captures a graph. What
- * computes wrongly is used no more (rh_context_kernel says why) and the next in the list takes over; RH_UNSUPPORTED where
- * the context's `isa` named it, or none is left. */
+/* On a GPU, the first plan of a context to want an implementation has it solve small problems and compares with the
+ * CPU: this allocates and frees device memory, waits for its own stream, and fails while the thread captures a graph.
+ * What computes wrongly is used no more (rh_context_kernel says why) and the next in the list takes over;
+ * RH_UNSUPPORTED where the context's `isa` named it, or none is left. */
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
 /* What a GPU's plan has chosen, and for what, as one line of key=value: a plan made with it as `choices` gives the same

@@ -53,7 +53,8 @@ TEST_F(CudaCheck, TheNextTakesOver) {
   EXPECT_EQ(refusal(gpu, kMlp), "");
   EXPECT_EQ(before.reason, told) << "what was told stays";
   EXPECT_STREQ(rh_context_isa(gpu.get()), "sm80");
-  EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check of its products on this GPU: rewards[")) << kernel(gpu, 0).reason;
+  EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check of its products on this GPU: rewards["))
+      << kernel(gpu, 0).reason;
   EXPECT_EQ(kernel(gpu, 0).chosen, 0);
   EXPECT_STREQ(kernel(gpu, 1).reason, "the best that this GPU runs, agrees with the CPU");
   EXPECT_EQ(kernel(gpu, 1).chosen, 1);

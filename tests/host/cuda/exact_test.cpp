@@ -70,7 +70,7 @@ void expect_exact(const Context& gpu, const Context& cpu, const Case& c, cudaStr
   std::vector<float> x = integers(rows * stride);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t k = 0; k < stride; ++k) {
-      if (k >= input) x[row * stride + k] = NAN;       // must not be read into a sum
+      if (k >= input) x[row * stride + k] = NAN;               // must not be read into a sum
       if (k < input && row % 5 == 2) x[row * stride + k] = 0;  // z is exactly 0 where b1 is
     }
   }
@@ -92,7 +92,7 @@ void expect_exact(const Context& gpu, const Context& cpu, const Case& c, cudaStr
       uint16_t half = static_cast<uint16_t>(bits >> 16);
       if (c.dtype == RH_F16) {
         const float magnitude = std::abs(x[i]);
-        half = static_cast<uint16_t>((bits >> 16 & 0x8000) | (std::isnan(x[i])   ? 0x7e00
+        half = static_cast<uint16_t>((bits >> 16 & 0x8000) | (std::isnan(x[i]) ? 0x7e00
                                                               : magnitude == 0 ? 0
                                                               : magnitude == 1 ? 0x3c00
                                                                                : 0x4000));
@@ -130,8 +130,8 @@ void expect_exact(const Context& gpu, const Context& cpu, const Case& c, cudaStr
   };
   const rh_tensors gradients = {put(w1, c.offset), put(b1), put(w2), put(b2)};
   float *const rewards = put(dr), *const dx = put(nothing, c.offset);
-  run(plan.get(), workspace.get(), on_device + c.offset * element, {put(w1), put(b1), put(w2), put(b2)}, rewards, put(dr),
-      gradients, dx);
+  run(plan.get(), workspace.get(), on_device + c.offset * element, {put(w1), put(b1), put(w2), put(b2)}, rewards,
+      put(dr), gradients, dx);
   const auto same = [&](const char* name, const float* from, const std::vector<float>& want) {
     const std::vector<float> got = fetch(from, std::ssize(want), stream);
     for (size_t i = 0; i < want.size(); ++i) {
@@ -149,14 +149,19 @@ void expect_exact(const Context& gpu, const Context& cpu, const Case& c, cudaStr
 
 TEST_F(CudaExact, EveryImplementationGivesTheBitsOfTheReference) {
   const Context cpu = make_context(1, "reference");
-  const Case cases[] = {{{1, 1, 1, 1, 1}, RH_F32},         {{2, 8, 64, 1, 1}, RH_BF16},
-                        {{65, 33, 7, 1, 1}, RH_F16, 3, 1}, {{130, 72, 70, 1, 1}, RH_BF16, 8, 0, 30},
-                        {{300, 40, 20, 1, 3}, RH_F32, 0, 0, 5}, {{40, 197, 130, 1, 1}, RH_F16, 0, 1},
-                        {{17, 136, 72, 1, 2}, RH_BF16, 0, 3},   {{257, 16, 65, 1, 1}, RH_F32, 4, 0, 600}};
+  const Case cases[] = {{{1, 1, 1, 1, 1}, RH_F32},
+                        {{2, 8, 64, 1, 1}, RH_BF16},
+                        {{65, 33, 7, 1, 1}, RH_F16, 3, 1},
+                        {{130, 72, 70, 1, 1}, RH_BF16, 8, 0, 30},
+                        {{300, 40, 20, 1, 3}, RH_F32, 0, 0, 5},
+                        {{40, 197, 130, 1, 1}, RH_F16, 0, 1},
+                        {{17, 136, 72, 1, 2}, RH_BF16, 0, 3},
+                        {{257, 16, 65, 1, 1}, RH_F32, 4, 0, 600}};
   for (const char* isa : kIsas) {
     const Context gpu = open(isa);
     for (const Case& c : cases) {
-      SCOPED_TRACE(::testing::Message() << isa << ' ' << c.size.rows << " x " << c.size.input << " x " << c.size.hidden);
+      SCOPED_TRACE(::testing::Message() << isa << ' ' << c.size.rows << " x " << c.size.input << " x "
+                                        << c.size.hidden);
       expect_exact(gpu, cpu, c, stream_);
       if (HasFatalFailure()) return;
     }

@@ -17,8 +17,8 @@ constexpr Size kSizes[] = {{8, 5, 3, 4, 1},      {130, 70, 100, 300, 1}, {2, 1, 
 constexpr Call kApart[] = {forward, pair_loss, backward, adamw};
 
 // Largest differences relative to the largest magnitude of an array, for tensors of all of a set's: db2 of pairs is 0 but
-// for rounding. Two planes of bfloat16 carry 16 bits of an operand; rewards of 20 and more then differ by what changes the
-// slope of their pairs, and all gradients with it, by 5e-5.
+// for rounding. Two planes of bfloat16 carry 16 bits of an operand; rewards of 20 and more then differ by what changes
+// the slope of their pairs, and all gradients with it, by 5e-5.
 void expect_near(const char* name, const std::vector<float>& actual, const std::vector<float>& expected) {
   constexpr double kBound = 1e-4;
   double largest = 0;
@@ -269,8 +269,8 @@ TEST_F(CudaExecute, ContextsSayWhatTheyUse) {
     rh_kernel_info info = {sizeof info, nullptr, nullptr, 0, nullptr};
     ASSERT_EQ(rh_context_kernel(best.get(), i, &info), RH_OK);
     EXPECT_EQ(info.chosen, std::string(info.implementation) == "sm90a");
-    EXPECT_EQ(info.reason, std::string(info.chosen ? "the best that this GPU runs" : "predicted to be slower than sm90a") +
-                               ", not checked yet");
+    const std::string why = info.chosen ? "the best that this GPU runs" : "predicted to be slower than sm90a";
+    EXPECT_EQ(info.reason, why + ", not checked yet");
   }
   simt::set_device({8, 6});
   EXPECT_STREQ(rh_context_isa(open().get()), "sm80");

@@ -127,7 +127,8 @@ TEST_F(CudaPlanning, ChoicesForSomethingElseAreRefused) {
   broken.multiprocessors = 132;
   broken.broken_wgmma = true;
   simt::set_device(broken);
-  EXPECT_NE(refusal(open(), options, RH_UNSUPPORTED).find("sm90a does not work here: failed the check"), std::string::npos);
+  EXPECT_NE(refusal(open(), options, RH_UNSUPPORTED).find("sm90a does not work here: failed the check"),
+            std::string::npos);
 }
 
 // Made-up times, by implementation and number of parts of the forward and of the backward.
@@ -138,18 +139,18 @@ TEST_F(CudaPlanning, TheFastestIsKept) {
   bool runs = true;  // the first time: it is all the same to the others
   const auto measure = [&](const std::map<std::string, double>& special) {
     std::map<std::string, int> seen;
-    const CudaPlan plan = measured_plan(
-        context, shape, kernels::Dtype::f32, operations,
-        [&](const CudaPlan& candidate, bool backward, const std::function<void()>& run) {
-          if (runs) run();
-          check(cudaStreamSynchronize(candidate.stream()));
-          const int splits = backward ? candidate.mlp.w1_splits : candidate.mlp.forward_splits;
-          const std::string name = kCudaImplementations[candidate.row].name + std::string(backward ? " w1 " : " forward ") +
-                                   std::to_string(splits);
-          EXPECT_EQ(++seen[name], 1) << name;
-          const auto found = special.find(name);
-          return found == special.end() ? 100.0 : found->second;
-        });
+    const CudaPlan plan =
+        measured_plan(context, shape, kernels::Dtype::f32, operations,
+                      [&](const CudaPlan& candidate, bool backward, const std::function<void()>& run) {
+                        if (runs) run();
+                        check(cudaStreamSynchronize(candidate.stream()));
+                        const int splits = backward ? candidate.mlp.w1_splits : candidate.mlp.forward_splits;
+                        const std::string name = kCudaImplementations[candidate.row].name +
+                                                 std::string(backward ? " w1 " : " forward ") + std::to_string(splits);
+                        EXPECT_EQ(++seen[name], 1) << name;
+                        const auto found = special.find(name);
+                        return found == special.end() ? 100.0 : found->second;
+                      });
     EXPECT_TRUE(seen.count("cublaslt forward 0") && seen.count("cublaslt w1 0"));
     EXPECT_GT(seen.size(), 8u) << "splits were varied";
     runs = false;
