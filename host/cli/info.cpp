@@ -50,8 +50,18 @@ std::string reason_against_cuda() {
   }
 }
 
+// A GPU's kernels are checked when a plan first wants them, and one that measures wants them all.
+void check_kernels(const Context& context) {
+  if (context.device() != RH_DEVICE_CUDA) return;
+  try {
+    Plan(context, {.rows = 2, .input_dim = 1, .hidden_dim = 1, .max_pairs = 1, .planning = RH_PLAN_MEASURE});
+  } catch (const Error&) {  // none is left, as the list says
+  }
+}
+
 int info(const CLI::App& app, const MachineOptions& options, bool as_json) {
   const Context context = options.context(app);
+  check_kernels(context);
   const Processor processor = read_processor();
   const std::string no_gpu = reason_against_cuda();
   if (as_json) {

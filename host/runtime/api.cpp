@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C boundary: exceptions become a status and a message of the calling thread.
+#include <cstddef>
+#include <cstring>
 #include <new>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "host/runtime/context.h"
 #include "host/runtime/dispatch.h"
@@ -111,7 +114,7 @@ rh_device rh_context_device(const rh_context* context) {
   return context->cuda ? RH_DEVICE_CUDA : RH_DEVICE_CPU;
 }
 int rh_context_kernel_count(const rh_context* context) {
-  return context ? static_cast<int>(context->kernels.size()) : 0;
+  return context ? context->kernel_count() : 0;
 }
 rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info* info) {
   return guarded([&] {
@@ -122,8 +125,8 @@ rh_status rh_context_kernel(const rh_context* context, int index, rh_kernel_info
                       std::to_string(sizeof *info));
     }
     runtime::require_range("index", index, 0, rh_context_kernel_count(context) - 1);
-    const rh_context::KernelRow& row = context->kernels[index];
-    *info = {sizeof *info, row.operation, row.implementation, row.chosen, row.reason.c_str()};
+    const rh_context::KernelRow row = context->kernel(index);
+    *info = {sizeof *info, row.operation, row.implementation, row.chosen, row.reason};
   });
 }
 
@@ -132,14 +135,29 @@ rh_status rh_plan_create(const rh_context* context, const rh_plan_options* optio
     require(context, "context is NULL");
     require(options, "options is NULL");
     require(plan, "plan is NULL");
-    if (options->struct_size != sizeof *options) {
+    // Before `planning` was added the struct ended there.
+    if (options->struct_size != sizeof *options && options->struct_size != offsetof(rh_plan_options, planning)) {
       runtime::refuse("options->struct_size is " + std::to_string(options->struct_size) + "; expected " +
                       std::to_string(sizeof *options));
     }
-    *plan = new rh_plan(context, *options);
+    rh_plan_options all = {};
+    std::memcpy(&all, options, options->struct_size);
+    *plan = new rh_plan(context, all);
   });
 }
 void rh_plan_destroy(rh_plan* plan) { delete plan; }
+rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes is NULL");
+    const std::string line = runtime::exported(checked(plan));
+    const size_t room = std::exchange(*bytes, line.size() + 1);
+    if (!text) return;
+    if (room < *bytes) {
+      runtime::refuse("*bytes is " + std::to_string(room) + "; the text needs " + std::to_string(*bytes));
+    }
+    std::memcpy(text, line.c_str(), *bytes);
+  });
+}
 size_t rh_plan_workspace_bytes(const rh_plan* plan) { return plan ? plan->workspace_bytes : 0; }
 
 rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,

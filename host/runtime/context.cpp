@@ -7,39 +7,54 @@
 #include "host/runtime/error.h"
 
 using rewardhead::runtime::ApiError;
-using rewardhead::runtime::CudaImplementation;
+using rewardhead::runtime::CudaContext;
+using rewardhead::runtime::CudaRow;
 using rewardhead::runtime::Implementation;
+using rewardhead::runtime::implementations;
+using rewardhead::runtime::kCudaImplementations;
+using rewardhead::runtime::kCudaOperations;
+using rewardhead::runtime::kCudaRows;
+using rewardhead::runtime::kHasCuda;
+using rewardhead::runtime::kOperations;
 
 rh_context::rh_context(const std::string& isa, const std::string& isa_origin, int threads,
                        std::optional<rewardhead::kernels::Executor> callers)
     : implementation(&rewardhead::runtime::choose_implementation(isa, isa_origin)), executor(callers), pool(threads) {
-  for (const char* operation : rewardhead::runtime::kOperations) {
-    bool passed = false;
-    for (const Implementation& row : rewardhead::runtime::implementations()) {
-      const bool chosen = &row == implementation;
-      const std::string reason = chosen          ? (isa == "auto" ? "the best that this processor runs" : "asked for")
-                                 : !row.usable() ? std::string("the processor lacks one of ") + row.needs
-                                 : passed        ? std::string("slower than ") + implementation->name
-                                                 : std::string("another was asked for: ") + implementation->name;
-      passed = passed || chosen;
-      kernels.push_back({operation, row.name, chosen, reason});
-    }
+  bool passed = false;
+  for (const Implementation& row : implementations()) {
+    const bool chosen = &row == implementation;
+    reasons_.push_back(chosen          ? (isa == "auto" ? "the best that this processor runs" : "asked for")
+                       : !row.usable() ? std::string("the processor lacks one of ") + row.needs
+                       : passed        ? std::string("slower than ") + implementation->name
+                                       : std::string("another was asked for: ") + implementation->name);
+    passed = passed || chosen;
   }
 }
 
-rh_context::rh_context(const rewardhead::runtime::CudaDevice& device, const std::string& isa) : cuda(device), pool(1) {
-  for (const char* operation : rewardhead::runtime::kCudaOperations) {
-    bool passed = false;
-    for (const CudaImplementation& row : rewardhead::runtime::kCudaImplementations) {
-      const bool chosen = row.name == device.implementation;
-      const std::string reason = chosen                ? (isa == "auto" ? "the best that this GPU runs" : "asked for")
-                                 : !row.usable(device) ? std::string("the GPU lacks ") + row.needs
-                                 : passed ? std::string("predicted to be slower than ") + device.implementation
-                                          : std::string("another was asked for: ") + device.implementation;
-      passed = passed || chosen;
-      kernels.push_back({operation, row.name, chosen, reason});
+rh_context::rh_context(std::unique_ptr<const CudaContext> gpu) : cuda(std::move(gpu)), pool(1) {}
+
+const char* rh_context::implementation_name() const {
+  if constexpr (kHasCuda) {
+    if (cuda) return kCudaImplementations[cuda->row()].name;
+  }
+  return implementation->name;
+}
+
+int rh_context::kernel_count() const {
+  return static_cast<int>(cuda ? std::size(kCudaOperations) * kCudaRows : std::size(kOperations) * reasons_.size());
+}
+
+rh_context::KernelRow rh_context::kernel(int index) const {
+  if constexpr (kHasCuda) {
+    if (cuda) {
+      const CudaRow row = static_cast<CudaRow>(index % kCudaRows);
+      return {kCudaOperations[index / kCudaRows], kCudaImplementations[row].name, row == cuda->row(),
+              cuda->reason(row)};
     }
   }
+  const int rows = static_cast<int>(reasons_.size()), row = index % rows;
+  const Implementation& own = implementations()[row];
+  return {kOperations[index / rows], own.name, &own == implementation, reasons_[row].c_str()};
 }
 
 namespace rewardhead::runtime {
@@ -71,7 +86,7 @@ std::unique_ptr<rh_context> make_context(const rh_context_options* options) {
     if (executor) refuse("executor is given, but the device is cuda, which uses no threads");
     if constexpr (kHasCuda) {
       if (options->isa) isa = options->isa;
-      return std::make_unique<rh_context>(open_cuda(isa, options->stream), isa);
+      return std::make_unique<rh_context>(std::make_unique<const CudaContext>(isa, options->stream));
     }
     throw ApiError(RH_UNSUPPORTED, "device is cuda: this build has no CUDA kernels");
   }

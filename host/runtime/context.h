@@ -16,23 +16,28 @@ struct rh_context {
   rh_context(const std::string& isa, const std::string& isa_origin, int threads,
              std::optional<rewardhead::kernels::Executor> executor);
   // On a GPU.
-  explicit rh_context(const rewardhead::runtime::CudaDevice& device, const std::string& isa);
+  explicit rh_context(std::unique_ptr<const rewardhead::runtime::CudaContext> gpu);
 
   int threads() const { return executor ? executor->threads : pool.threads(); }
-  const char* implementation_name() const { return cuda ? cuda->implementation : implementation->name; }
+  const char* implementation_name() const;
 
   const rewardhead::runtime::Implementation* implementation = nullptr;  // null on a GPU
-  std::optional<rewardhead::runtime::CudaDevice> cuda;
+  std::unique_ptr<const rewardhead::runtime::CudaContext> cuda;         // null on the CPU
   std::optional<rewardhead::kernels::Executor> executor;  // the caller's; then the pool has no workers
   mutable rewardhead::runtime::ThreadPool pool;
 
+  // What rh_context_kernel tells.
   struct KernelRow {
     const char* operation;
     const char* implementation;
     bool chosen;
-    std::string reason;
+    const char* reason;
   };
-  std::vector<KernelRow> kernels;  // what rh_context_kernel tells
+  int kernel_count() const;
+  KernelRow kernel(int index) const;
+
+ private:
+  std::vector<std::string> reasons_;  // on the CPU, of each row of the list
 };
 
 namespace rewardhead::runtime {

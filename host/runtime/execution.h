@@ -161,7 +161,7 @@ class CpuExecution : Execution {
 class CudaExecution : Execution {
  public:
   CudaExecution(const rh_plan& plan, rh_workspace workspace)
-      : Execution(plan, workspace), kernels_(*plan.context->cuda, plan.shape, plan.dtype, memory_.scratch) {}
+      : Execution(plan, workspace), kernels_(*plan.cuda, memory_.scratch) {}
 
   void forward(const rh_matrix& x, const rh_tensors& parameters, float* rewards) {
     for_each_part([&](int64_t member, int64_t members) {

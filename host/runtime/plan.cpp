@@ -54,6 +54,12 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
   }
   require_range("objective", integer(options.objective), 0, integer(RH_BRADLEY_TERRY));
   require_range("members", options.members, int64_t{0}, kMaxMembers);
+  require_range("planning", integer(options.planning), 0, integer(RH_PLAN_MEASURE));
+  if (!context->cuda && (options.choices || options.planning == RH_PLAN_MEASURE)) {
+    throw rewardhead::runtime::ApiError(
+        RH_UNSUPPORTED, std::string(options.choices ? "choices is given" : "planning is RH_PLAN_MEASURE") +
+                            ", but the device is the CPU, whose plans have nothing to choose");
+  }
   dtype = static_cast<rewardhead::kernels::Dtype>(options.input_dtype);
   shape = {options.rows,
            head ? options.input_dim : 0,
@@ -66,32 +72,36 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
     throw rewardhead::runtime::ApiError(RH_UNSUPPORTED, "members is " + std::to_string(shape.members) +
                                                             ", and RH_INPUT_GRADIENT serves one linear head only");
   }
+  if constexpr (rewardhead::runtime::kHasCuda) {
+    if (context->cuda) {
+      cuda = rewardhead::runtime::make_cuda_plan(*context->cuda, shape, dtype, operations, options.planning,
+                                                 options.choices);
+    }
+  }
   workspace_bytes = std::max<size_t>(carve(nullptr).bytes, RH_ALIGNMENT);
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {
   Carver carver(base);
   Workspace workspace = {};
-  const bool keeps_mask = operations & RH_BACKWARD && shape.hidden;
   if constexpr (rewardhead::runtime::kHasCuda) {
-    if (context->cuda) {
+    if (cuda) {
       // Pieces that begin where cudaMalloc would let them begin.
       const auto take = [&](size_t bytes) {
         return carver.take<char>(static_cast<int64_t>((bytes + RH_CUDA_ALIGNMENT - 1) / RH_CUDA_ALIGNMENT) *
                                  RH_CUDA_ALIGNMENT);
       };
       workspace.bad_pairs = reinterpret_cast<uint32_t*>(take(sizeof *workspace.bad_pairs));
-      if (keeps_mask) {
-        const size_t bytes = rewardhead::runtime::cuda_mask_bytes(*context->cuda, shape, dtype);
-        workspace.mask = reinterpret_cast<uint64_t*>(take(bytes));
-      }
-      workspace.scratch = take(rewardhead::runtime::cuda_scratch(*context->cuda, shape, dtype, operations));
+      const size_t mask_bytes = rewardhead::runtime::cuda_mask_bytes(*cuda);
+      if (mask_bytes > 0) workspace.mask = reinterpret_cast<uint64_t*>(take(mask_bytes));
+      workspace.scratch = take(rewardhead::runtime::cuda_scratch(*cuda));
       workspace.bytes = carver.bytes();
       return workspace;
     }
   }
   const KernelTable& table = context->implementation->table();
   const int threads = context->threads();
+  const bool keeps_mask = operations & RH_BACKWARD && shape.hidden;
   const int64_t words = keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0;
   const bool keeps_activations = keeps_mask && rewardhead::kernels::keeps_activations(shape.rows, shape.input);
   workspace.mask = carver.take<uint64_t>(words);
@@ -125,10 +135,10 @@ void require_operation(const rh_plan& plan, uint32_t operation, const char* name
 void check_place(const rh_plan& plan, const char* name, const void* pointer, const char* member = "") {
   if constexpr (kHasCuda) {
     const auto& cuda = plan.context->cuda;
-    const char* const found = misplaced(cuda ? &*cuda : nullptr, pointer);
+    const char* const found = misplaced(cuda ? &cuda->device() : nullptr, pointer);
     if (!found) return;
     refuse(std::string(name) + member + " is " + found + "; the plan's device is " +
-           (cuda ? "GPU " + std::to_string(cuda->ordinal) : "the CPU"));
+           (cuda ? "GPU " + std::to_string(cuda->device().ordinal) : "the CPU"));
   }
 }
 
@@ -311,6 +321,13 @@ void check_adamw(const rh_adamw_options* options) {
 
 }  // namespace
 
+std::string exported(const rh_plan& plan) {
+  if constexpr (kHasCuda) {
+    if (plan.cuda) return export_choices(*plan.cuda);
+  }
+  throw ApiError(RH_UNSUPPORTED, "the plan's device is the CPU, whose plans have nothing to choose");
+}
+
 void forward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
              rh_workspace workspace) {
   require_operation(plan, RH_FORWARD, "RH_FORWARD");
@@ -341,7 +358,7 @@ int bad_pairs(const rh_plan& plan, rh_workspace workspace) {
   require_operation(plan, RH_PAIR_LOSS, "RH_PAIR_LOSS");
   check_workspace(plan, workspace);
   if constexpr (kHasCuda) {
-    if (plan.context->cuda) return read_flag(*plan.context->cuda, plan.carve(workspace.data).bad_pairs) != 0;
+    if (plan.context->cuda) return read_flag(plan.context->cuda->device(), plan.carve(workspace.data).bad_pairs) != 0;
   }
   return 0;
 }

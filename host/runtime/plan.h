@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "host/runtime/context.h"
 #include "kernels/kernel_table.h"
@@ -17,6 +18,7 @@ struct rh_plan {
   uint32_t operations;  // with what they imply
   rewardhead::kernels::Shape shape;
   rewardhead::kernels::Dtype dtype;
+  std::shared_ptr<const rewardhead::runtime::CudaPlan> cuda;  // null on the CPU
   size_t workspace_bytes;
 
   // Mask and activations, one behind the other, outlive the call that wrote them; the scratch memory is whoever's turn
@@ -32,6 +34,9 @@ struct rh_plan {
 };
 
 namespace rewardhead::runtime {
+
+// rh_plan_export.
+std::string exported(const rh_plan& plan);
 
 // Each validates all of its arguments, throws ApiError before anything is written, and then runs the kernels.
 void forward(const rh_plan& plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,

@@ -60,6 +60,16 @@ RH_DEVICE Eight load_eight(const Element* from, int64_t left, bool vectors) {
   return values;
 }
 
+// The next plane (planes.h) of two values, which keep what it leaves. Beyond an infinity or a NaN nothing is left.
+template <ptx::Input kInput>
+RH_DEVICE uint32_t take_plane(float& a, float& b) {
+  const uint32_t pair = ptx::pack<kInput>(a, b);
+  const auto rest = [](float value, float plane) { return fabsf(plane) <= 0x1.fffffep127f ? value - plane : 0.0f; };
+  a = rest(a, ptx::low<kInput>(pair));
+  b = rest(b, ptx::high<kInput>(pair));
+  return pair;
+}
+
 // Whether every row of a matrix is aligned to 16 bytes.
 template <class Element>
 bool has_aligned_rows(const void* data, int64_t stride) {

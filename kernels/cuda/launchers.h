@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/kernel_table.h"
 
 namespace rewardhead::kernels::cuda {
@@ -66,7 +67,16 @@ struct MlpPlan {
   bool input_gradient;
   int multiprocessors;  // of the device
   bool wgmma;           // its compute capability is 9.0: the kernels of sm90/, else those of sm80/
+  // Into how many parts the sums over columns and, of dW1, over rows are split, a power of two; 0: what the cost model
+  // (README.md) finds.
+  int forward_splits = 0, w1_splits = 0;
 };
+
+// What the plan says or, where it is 0, the model; and the most that there are steps for.
+int forward_splits(const MlpPlan& plan);
+int most_forward_splits(const MlpPlan& plan);
+int w1_splits(const MlpPlan& plan);
+int most_w1_splits(const MlpPlan& plan);
 
 // Bytes of the mask that a forward writes and a backward reads. In the argument structs it goes under the CPU's type.
 size_t mlp_mask_bytes(const MlpPlan& plan);
@@ -74,5 +84,26 @@ size_t mlp_forward_workspace(const MlpPlan& plan);
 cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& arguments, void* workspace, cudaStream_t stream);
 size_t mlp_backward_workspace(const MlpPlan& plan);
 cudaError_t mlp_backward(const MlpPlan& plan, const BackwardArguments& arguments, void* workspace, cudaStream_t stream);
+
+// ---- composed.cu: the same head, composed of cuBLASLt's products and small kernels
+
+// One algorithm for each product, so that sums have one order whatever the number of rows; dW1 and dX, which the caller
+// may have put anywhere, have another for where they are not aligned to 16 bytes.
+struct ComposedPlan {
+  MlpPlan mlp;  // planes 2 or 3; multiprocessors and wgmma are not used
+  const cublaslt::Library* library;
+  cublaslt::Algorithm forward, w1_gradient[2], input_gradient[2];  // [1]: not aligned
+  size_t product_workspace;                                        // of the algorithm that needs most
+};
+
+// Asks cuBLASLt for the algorithms; input_gradient[] only if mlp.input_gradient says so. Its status, or success.
+int choose_algorithms(const MlpPlan& mlp, const cublaslt::Library& library, ComposedPlan& plan);
+// Bytes of z, which a forward leaves under the mask's name for a backward; a forward alone needs them, too.
+size_t composed_mask_bytes(const ComposedPlan& plan);
+size_t composed_workspace(const ComposedPlan& plan);  // of either call
+cudaError_t composed_forward(const ComposedPlan& plan, const ForwardArguments& arguments, void* workspace,
+                             cudaStream_t stream);
+cudaError_t composed_backward(const ComposedPlan& plan, const BackwardArguments& arguments, void* workspace,
+                              cudaStream_t stream);
 
 }  // namespace rewardhead::kernels::cuda

@@ -65,18 +65,32 @@ struct MlpOperands {
   }
 };
 
-// Into how many parts a sum of `steps` is split, so that `tiles` of it keep all multiprocessors busy. The least of
-// waves * steps of a wave, each step_us, and what parts cost: a launch, and 8 bytes for each of `elements`, written and
-// read through an L2 of 3 TB/s. Predictions, not measurements; what matters is that they depend on the plan alone.
-inline int choose_split(int64_t tiles, int64_t steps, int multiprocessors, double step_us,
-                        int64_t elements, int most) {
+// A product whose sum may be split into parts: its tiles, the steps of a tile's sum, how long a multiprocessor takes
+// for one, the elements of the result, and the most parts.
+struct SplitSum {
+  int64_t tiles, steps;
+  double step_us;
+  int64_t elements;
+  int most;
+};
+// Numbers of parts are powers of two.
+inline int most_splits(const SplitSum& s) {
+  int splits = 1;
+  while (2 * splits <= s.most && 2 * splits <= s.steps) splits *= 2;
+  return splits;
+}
+
+// Into how many parts a sum is split, so that its tiles keep all multiprocessors busy. The least of waves * steps of a
+// wave, each step_us, and what parts cost: a launch, and 8 bytes for each element, written and read through an L2 of
+// 3 TB/s. Predictions, not measurements; what matters is that they depend on the plan alone.
+inline int choose_split(const SplitSum& s, int multiprocessors) {
   constexpr double launch_us = 2;
-  const double part_us = 8e-6 / 3 * static_cast<double>(elements);
+  const double part_us = 8e-6 / 3 * static_cast<double>(s.elements);
   int best = 1;
   double best_us = 0;
-  for (int splits = 1; splits <= most && splits <= steps; splits *= 2) {
-    const double us = static_cast<double>(ceil_divide(tiles * splits, multiprocessors) * ceil_divide(steps, splits)) *
-                          step_us +
+  for (int splits = 1; splits <= most_splits(s); splits *= 2) {
+    const double us =
+        static_cast<double>(ceil_divide(s.tiles * splits, multiprocessors) * ceil_divide(s.steps, splits)) * s.step_us +
                       (splits > 1 ? launch_us + splits * part_us : 0);
     if (splits == 1 || us < best_us) {
       best = splits;
@@ -85,5 +99,8 @@ inline int choose_split(int64_t tiles, int64_t steps, int multiprocessors, doubl
   }
   return best;
 }
+
+// db2 [members] = sums of the rows of reward_gradient [members, rows] (mlp_backward.cu).
+cudaError_t sum_rows(const float* reward_gradient, int64_t members, int64_t rows, float* db2, cudaStream_t stream);
 
 }  // namespace rewardhead::kernels::cuda

@@ -96,6 +96,13 @@ int64_t dot_parts(const MlpPlan& plan) {
   return (plan.wgmma ? sm90::kDotParts : sm80::kDotParts) * ceil_divide(plan.input, masked_tile(plan).columns);
 }
 
+SplitSum sum_over_rows(const MlpPlan& plan) {
+  const ProductTile& tile = masked_tile(plan);
+  const MlpUnits units(plan);
+  return {ceil_divide(units.units, tile.rows) * ceil_divide(plan.input, tile.columns),
+          x_planes(plan) * ceil_divide(plan.rows, tile.step), tile.step_us * plan.planes, units.units * plan.input, 64};
+}
+
 struct BackwardScratch {
   MlpOperands operands;
   uint16_t* dr;       // [members][planes][rows up to 64]
@@ -113,9 +120,7 @@ struct BackwardScratch {
     const MlpUnits units(plan);
     const int64_t tiles_n = ceil_divide(plan.input, tile.columns);
     BackwardScratch scratch = {};
-    scratch.splits = choose_split(ceil_divide(units.units, tile.rows) * tiles_n,
-                                  x_planes(plan) * ceil_divide(plan.rows, tile.step), plan.multiprocessors,
-                                  tile.step_us * plan.planes, units.units * plan.input, 64);
+    scratch.splits = w1_splits(plan);
     Carver carver(workspace);
     scratch.operands = MlpOperands::carve(carver, plan);
     scratch.dr = carver.take<uint16_t>(plan.members * plan.planes * round_up(plan.rows, 64));
@@ -205,8 +210,7 @@ cudaError_t parameter_gradients(const MlpPlan& plan, const BackwardArguments& a,
       scratch.parts ? launch(add_unit_parts, {all_units, kThreads, kWarps * 8}, finish, stream)
                     : launch(finish_units, {ceil_divide(all_units, kThreads), kThreads}, finish, stream);
   if (error) return error;
-  const SumParameters sum = {a.reward_gradient, a.gradient.b2, a.x.rows};
-  return launch(sum_reward_gradient, {plan.members, kThreads, kWarps * 8}, sum, stream);
+  return sum_rows(a.reward_gradient, plan.members, a.x.rows, a.gradient.b2, stream);
 }
 
 cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, const BackwardScratch& scratch,
@@ -241,6 +245,16 @@ cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, cons
 }
 
 }  // namespace
+
+int w1_splits(const MlpPlan& plan) {
+  return plan.w1_splits ? plan.w1_splits : choose_split(sum_over_rows(plan), plan.multiprocessors);
+}
+int most_w1_splits(const MlpPlan& plan) { return most_splits(sum_over_rows(plan)); }
+
+cudaError_t sum_rows(const float* reward_gradient, int64_t members, int64_t rows, float* db2, cudaStream_t stream) {
+  const SumParameters sum = {reward_gradient, db2, rows};
+  return launch(sum_reward_gradient, {members, kThreads, kWarps * 8}, sum, stream);
+}
 
 size_t mlp_backward_workspace(const MlpPlan& plan) { return BackwardScratch::carve(nullptr, plan).bytes; }
 

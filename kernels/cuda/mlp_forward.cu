@@ -70,6 +70,14 @@ RH_KERNEL(kThreads, 4) add_partial_rewards(RH_GRID_CONST const RewardParameters 
 
 // ---- launchers
 
+SplitSum sum_over_columns(const MlpPlan& plan) {
+  const ProductTile& tile = plan.wgmma ? sm90::kForwardTile : sm80::kForwardTile;
+  const MlpUnits units(plan);
+  return {ceil_divide(plan.rows, tile.rows) * ceil_divide(units.units, tile.columns),
+          passes_of(x_planes(plan), plan.planes).count * ceil_divide(plan.input, tile.step), tile.step_us,
+          plan.rows * units.units, 8};
+}
+
 struct ForwardScratch {
   MlpOperands operands;
   float* r_part;  // [unit blocks, rows]
@@ -78,13 +86,9 @@ struct ForwardScratch {
   size_t bytes;
 
   static ForwardScratch carve(void* workspace, const MlpPlan& plan) {
-    const ProductTile& tile = plan.wgmma ? sm90::kForwardTile : sm80::kForwardTile;
     const MlpUnits units(plan);
     ForwardScratch scratch = {};
-    scratch.splits =
-        choose_split(ceil_divide(plan.rows, tile.rows) * ceil_divide(units.units, tile.columns),
-                     passes_of(x_planes(plan), plan.planes).count * ceil_divide(plan.input, tile.step),
-                     plan.multiprocessors, tile.step_us, plan.rows * units.units, 8);
+    scratch.splits = forward_splits(plan);
     Carver carver(workspace);
     scratch.operands = MlpOperands::carve(carver, plan);
     scratch.r_part = carver.take<float>(units.blocks * plan.rows);
@@ -96,6 +100,11 @@ struct ForwardScratch {
 };
 
 }  // namespace
+
+int forward_splits(const MlpPlan& plan) {
+  return plan.forward_splits ? plan.forward_splits : choose_split(sum_over_columns(plan), plan.multiprocessors);
+}
+int most_forward_splits(const MlpPlan& plan) { return most_splits(sum_over_columns(plan)); }
 
 size_t mlp_mask_bytes(const MlpPlan& plan) {
   return static_cast<size_t>(round_up(MlpUnits(plan).blocks, 4) * mask_row_blocks(plan.rows) * kMaskBlockBytes);

@@ -23,16 +23,6 @@ struct MatrixParameters {
   int64_t rows;  // of a plane
 };
 
-// The next plane of two values, which keep what it leaves. Beyond an infinity or a NaN nothing is left.
-template <ptx::Input kInput>
-RH_DEVICE uint32_t take_plane(float& a, float& b) {
-  const uint32_t pair = ptx::pack<kInput>(a, b);
-  const auto rest = [](float value, float plane) { return fabsf(plane) <= 0x1.fffffep127f ? value - plane : 0.0f; };
-  a = rest(a, ptx::low<kInput>(pair));
-  b = rest(b, ptx::high<kInput>(pair));
-  return pair;
-}
-
 template <class Element, ptx::Input kInput>
 RH_KERNEL(kThreads, 4) split_rows(RH_GRID_CONST const MatrixParameters p) {
   const int64_t row = int64_t{ptx::block_index()} * kWarps + ptx::thread_index() / 32;

@@ -96,7 +96,8 @@ uint32_t shfl_xor(uint32_t v, int lane_mask) {
 uint32_t shfl(uint32_t v, int from) { return shuffle("shfl.idx", v, static_cast<uint32_t>(from) & 31); }
 float shfl_xor(float v, int lane_mask) {
   check_value(v);
-  return __builtin_bit_cast(float, shfl_xor(__builtin_bit_cast(uint32_t, v), lane_mask));
+  const float other = __builtin_bit_cast(float, shfl_xor(__builtin_bit_cast(uint32_t, v), lane_mask));
+  return device().broken_shuffle && lane() == 5 ? other + 1 : other;
 }
 float shfl(float v, int from) {
   check_value(v);

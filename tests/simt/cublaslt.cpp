@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "kernels/cuda/ptx.h"
 #include "tests/simt/runtime_state.h"
@@ -30,6 +31,7 @@ struct cublasLtMatrixLayoutOpaque_t {
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint64_t max_workspace = 0;
+  uint32_t alignment[4] = {256, 256, 256, 256};  // of A, B, C, D
 };
 
 namespace simt {
@@ -166,6 +168,7 @@ struct Product {
           if (!passes) value = 0;
         }
         if ((epilogue & kReluGradient) && !(mask[bit / 8] & in_byte)) value = 0;
+        if (row == 0 && column == 1 && device().broken_cublaslt) value += 1;
         gradient += value;
         store(to, d.type, batch * d.batch_stride + column * d.ld + row, value);
       }
@@ -210,19 +213,28 @@ extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   if (!handle) return CUBLAS_STATUS_INVALID_VALUE;
-  if (device().count == 0 || Call::failed()) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (device().count == 0 || device().no_cublaslt || Call::failed()) return CUBLAS_STATUS_NOT_INITIALIZED;
   *handle = new cublasLtContext;
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return destroy(handle); }
 size_t cublasLtGetVersion(void) { return 130000; }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute,
-                                        cudaDataType_t scale) {
+cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t operation, size_t bytes,
+                                               cublasComputeType_t compute, cudaDataType_t scale) {
   const bool fp32 = compute == CUBLAS_COMPUTE_32F || compute == CUBLAS_COMPUTE_32F_PEDANTIC ||
                     compute == CUBLAS_COMPUTE_32F_FAST_TF32;
   if (!operation || !fp32 || scale != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;
-  *operation = new Operation;
+  if (bytes < sizeof(Operation)) return CUBLAS_STATUS_ALLOC_FAILED;
+  new (operation) Operation;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+  if (!operation) return CUBLAS_STATUS_INVALID_VALUE;
+  Operation made;
+  if (const cublasStatus_t status = cublasLtMatmulDescInit_internal(&made, sizeof made, compute, scale)) return status;
+  *operation = new Operation(made);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMatmulDescAttributes_t attribute,
@@ -255,6 +267,13 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMa
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) { return destroy(operation); }
 
+cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t layout, size_t bytes, cudaDataType type,
+                                                 uint64_t rows, uint64_t columns, int64_t ld) {
+  if (!layout || !known_type(type)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (bytes < sizeof(Layout)) return CUBLAS_STATUS_ALLOC_FAILED;
+  new (layout) Layout{type, rows, columns, ld};
+  return CUBLAS_STATUS_SUCCESS;
+}
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
                                           uint64_t columns, int64_t ld) {
   if (!layout || !known_type(type)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -293,10 +312,11 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
                                                     size_t bytes) {
-  uint32_t ignored;  // the one algorithm takes any alignment and reduces nothing
+  uint32_t ignored;  // the one algorithm reduces nothing
   if (!p) return CUBLAS_STATUS_INVALID_VALUE;
   if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return set(p->max_workspace, value, bytes);
-  return set(ignored, value, bytes);
+  const int matrix = attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+  return set(matrix >= 0 && matrix < 4 ? p->alignment[matrix] : ignored, value, bytes);
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) { return destroy(preference); }
 
@@ -315,6 +335,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   results->workspaceSize = preference->max_workspace >= kWorkspace ? kWorkspace : 0;
   results->algo.data[0] = kAlgorithm;
   results->algo.data[1] = results->workspaceSize;
+  for (int i = 0; i < 4; ++i) results->algo.data[2 + i] = preference->alignment[i];
   results->wavesCount = 1;
   *count = 1;
   return CUBLAS_STATUS_SUCCESS;
@@ -330,6 +351,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   const size_t needed = algo ? algo->data[1] : 0;
+  const void* const matrices[] = {a, b, c, d};
+  for (int i = 0; algo && i < 4; ++i) {  // the algorithm was chosen for matrices that are aligned so
+    if (reinterpret_cast<uintptr_t>(matrices[i]) % algo->data[2 + i]) return CUBLAS_STATUS_INVALID_VALUE;
+  }
   if ((algo && algo->data[0] != kAlgorithm) || needed > workspace_bytes ||
       (needed && reinterpret_cast<uintptr_t>(workspace) % 256) ||
       !consistent(*operation, *a_layout, *b_layout, *c_layout, *d_layout)) {

@@ -199,6 +199,24 @@ TEST_F(CublasLt, RefusesWhatIsInconsistent) {
   EXPECT_EQ(set<uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, a, right, d, d, preference_, 1, &choice, &count),
             CUBLAS_STATUS_NOT_SUPPORTED);  // no bias
+  EXPECT_EQ(set<uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT), CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, a, right, d, d, preference_, 1, &choice, &count),
+            CUBLAS_STATUS_SUCCESS);
+  float* const memory = to_device(std::vector<float>(200, 1));
+  const float one = 1, zero = 0;
+  const auto multiply = [&](float* out) {
+    return cublasLtMatmul(handle_, operation_, &one, memory, a, memory, right, &zero, out, d, out, d, &choice.algo,
+                          nullptr, 0, stream_);
+  };
+  EXPECT_EQ(multiply(memory + 65), CUBLAS_STATUS_INVALID_VALUE);  // chosen for what is aligned to 256 bytes
+  EXPECT_EQ(multiply(memory + 64), CUBLAS_STATUS_SUCCESS);
+  uint64_t too_small[1];
+  EXPECT_EQ(cublasLtMatmulDescInit_internal(reinterpret_cast<cublasLtMatmulDesc_t>(too_small), sizeof too_small,
+                                            CUBLAS_COMPUTE_32F, CUDA_R_32F),
+            CUBLAS_STATUS_ALLOC_FAILED);
+  EXPECT_EQ(cublasLtMatrixLayoutInit_internal(reinterpret_cast<cublasLtMatrixLayout_t>(too_small), sizeof too_small,
+                                              CUDA_R_32F, 1, 1, 1),
+            CUBLAS_STATUS_ALLOC_FAILED);
   EXPECT_EQ(set<uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, 32), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, a, right, d, d, preference_, 1, &choice, &count),
             CUBLAS_STATUS_NOT_SUPPORTED);

@@ -20,6 +20,10 @@ struct Device {
   int major = 9, minor = 0;
   int multiprocessors = 4;  // few, so that small problems fill several waves
   int count = 1;            // of devices; with 0, as without a driver
+  // Instructions of a card that computes wrongly, or that a kernel misunderstands: one element of each result is one
+  // too large. For tests of who notices.
+  bool broken_mma = false, broken_wgmma = false, broken_shuffle = false, broken_cublaslt = false;
+  bool no_cublaslt = false;  // its library is there and cannot be used, as with a driver that is too old
 };
 
 const Device& device();

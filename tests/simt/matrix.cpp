@@ -207,6 +207,7 @@ void multiply(Block& b, Warpgroup& g, const Wgmma& op) {
       const float* const from = rows + k * 256;
       for (int n = 0; n < columns; ++n) sums[n] += factor * from[n];
     }
+    if (row == 11 && device().broken_wgmma) sums[5] += 1;
     const size_t thread = row / 16 * 32 + row % 8 * 4, half = row % 16 / 8 * 2;
     for (size_t n = 0; n < static_cast<size_t>(columns); ++n) {
       acc.values[(thread + n % 8 / 2) * static_cast<size_t>(acc.count) + n / 8 * 4 + half + n % 2] += sums[n];
@@ -300,6 +301,7 @@ void mma_m16n8k16(Input input, float (&d)[4], const uint32_t (&a)[4], uint32_t b
       for (uint32_t k = 0; k < 16; ++k) {
         for (uint32_t n = 0; n < 8; ++n) sums[n] += rows[row][k] * columns[k][n];
       }
+      if (row == 11 && device().broken_mma) sums[0] += 1;
       for (uint32_t n = 0; n < 8; ++n) w.accumulators[row % 8 * 4 + n / 2][row / 8 * 2 + n % 2] += sums[n];
     }
   });

@@ -22,9 +22,10 @@
  * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
  * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
  * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
- * the same plan options on the same kind of GPU. Host memory given to a GPU's plan is refused, pinned memory as well,
- * and device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
- * asked).
+ * plans of the same choices (rh_plan_export) on the same kind of GPU, with "cublaslt" for the same alignment, to 16 bytes
+ * or not, of dW1 and dX; without RH_PLAN_MEASURE the same options choose the same, as long as the same implementations
+ * work. Host memory given to a GPU's plan is refused, pinned memory as well, and device memory given to a CPU's plan,
+ * once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not asked).
  *
  * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
  * rh_last_error_message() on the calling thread.
@@ -95,7 +96,8 @@ typedef struct rh_context_options {
   rh_device device;   /* RH_DEVICE_AUTO is the CPU. RH_DEVICE_CUDA is the calling thread's current CUDA device, which
                          needs compute capability 8.0 or later; where there is none: RH_UNSUPPORTED */
   const char* isa;    /* a name of rh_isa_name; NULL: the environment's REWARDHEAD_ISA, else "auto". With
-                         RH_DEVICE_CUDA: "sm90a", "sm80", "auto", or NULL for "auto" */
+                         RH_DEVICE_CUDA: "auto", "sm90a", "sm80", "cublaslt" (MLP heads by products of cuBLASLt, whose
+                         library is looked for when a plan is made), or NULL for "auto" */
   int threads;        /* 1..1024; 0: what the affinity mask and the cgroup's CPU quota allow. A GPU's context has 1 */
   const rh_executor* executor; /* copied; NULL: the context starts threads of its own. With one, `threads` is 0 */
   void* stream; /* RH_DEVICE_CUDA: a cudaStream_t of the device, for every execute; NULL is CUDA's default stream, which
@@ -108,14 +110,15 @@ typedef struct rh_context_options {
 RH_API rh_status rh_context_create(const rh_context_options* options, rh_context** context);
 RH_API void rh_context_destroy(rh_context* context);           /* NULL is allowed */
 RH_API int rh_context_threads(const rh_context* context);      /* 0 for NULL */
-RH_API const char* rh_context_isa(const rh_context* context);  /* the implementation in use; "" for NULL */
+RH_API const char* rh_context_isa(const rh_context* context);  /* the implementation in use; "" for NULL. On a GPU the
+                                                                  best of which nothing bad is known */
 RH_API rh_device rh_context_device(const rh_context* context); /* never RH_DEVICE_AUTO except for NULL */
 
 /* One row of the dispatch list: an implementation of an operation, best first, and whether this context uses it. */
 typedef struct rh_kernel_info {
   size_t struct_size;         /* sizeof(rh_kernel_info), set by the caller */
   const char* operation;      /* "forward", "pair_loss", "backward", "adamw", ... */
-  const char* implementation; /* a name of rh_isa_name; on a GPU "sm90a" or "sm80" */
+  const char* implementation; /* a name of rh_isa_name; on a GPU "sm90a", "sm80" or "cublaslt" */
   int chosen;                 /* 1: this context uses it for this operation */
   const char* reason;         /* why it is chosen, or why not; owned by the context */
 } rh_kernel_info;
@@ -134,8 +137,16 @@ enum {
   RH_TRAIN = RH_FORWARD | RH_PAIR_LOSS | RH_BACKWARD | RH_OPTIMIZER
 };
 
+/* How a GPU's plan chooses the implementation of an MLP head's products and how their sums are split. */
+typedef enum rh_planning {
+  RH_PLAN_MODEL = 0,  /* a cost model, from the shape and the GPU's number of multiprocessors */
+  RH_PLAN_MEASURE = 1 /* times what works on this GPU for this shape and keeps the fastest. Takes a fraction of a
+                         second (a prediction) and, while it does, device memory for X, a head and a workspace; nothing
+                         else should be running. RH_UNSUPPORTED on the CPU, where there is nothing to choose */
+} rh_planning;
+
 typedef struct rh_plan_options {
-  size_t struct_size;   /* sizeof(rh_plan_options) */
+  size_t struct_size;   /* sizeof(rh_plan_options); a program built before `planning` was added is served as well */
   uint32_t operations;  /* of the flags above, at least one */
   int64_t rows;         /* the largest number of rows of one execute, 1..2^31-1. A plan for at most 4 (portable), 8
                            (AVX2) or 16 (AVX-512) has a forward made for few rows: 2.5 times as fast for one on AVX2 */
@@ -146,6 +157,9 @@ typedef struct rh_plan_options {
                            RH_PAIR_LOSS */
   rh_objective objective;
   int64_t members; /* heads over the same X and pairs, an ensemble, 1..2^16; 0: 1 */
+  rh_planning planning;
+  const char* choices; /* on a GPU: a text of rh_plan_export, for the same options and kind of GPU; `planning` is then
+                          not looked at. NULL: none */
 } rh_plan_options;
 
 /* With more than one member every tensor of rh_tensors, rewards, reward_gradient, the pairs' weight, loss and
@@ -153,8 +167,17 @@ typedef struct rh_plan_options {
  * [members]. Members train as they would alone, each with its own weights, clipped by its own norm; dX is the sum over
  * members (MLP heads only: RH_UNSUPPORTED for several linear ones). */
 
+/* On a GPU, the first plan of a context to want an implementation has it solve small problems and compares with the
+ * CPU: this allocates and frees device memory, waits for its own stream, and fails while the thread captures a graph.
+ * What computes wrongly is used no more (rh_context_kernel says why) and the next in the list takes over;
+ * RH_UNSUPPORTED where the context's `isa` named it, or none is left. */
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
+/* What a GPU's plan has chosen, and for what, as one line of key=value: a plan made with it as `choices` gives the same
+ * bits, without measuring. Writes at most *bytes of it to `text` and sets *bytes to the size with the final zero; where
+ * that is more than there was room for: RH_INVALID_ARGUMENT. `text` may be NULL to ask for the size. RH_UNSUPPORTED for
+ * plans of the CPU. */
+RH_API rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes);
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
 

@@ -176,6 +176,8 @@ struct PlanOptions {
   rh_dtype input_dtype = RH_F32;
   rh_objective objective = RH_BRADLEY_TERRY;
   int64_t members = 1;  // of an ensemble; more than 1 only through the C functions on get(), since Head is one head
+  rh_planning planning = RH_PLAN_MODEL;
+  std::string choices = {};  // of Plan::choices, on a GPU; empty: none
 };
 
 class Plan;
@@ -215,7 +217,8 @@ class Plan {
   Plan(const Context& context, const PlanOptions& options) : options_(options) {
     const rh_plan_options c{sizeof(rh_plan_options), options.operations, options.rows,
                             options.input_dim,       options.hidden_dim, options.input_dtype,
-                            options.max_pairs,       options.objective,  options.members};
+                            options.max_pairs,       options.objective,  options.members,
+                            options.planning,        options.choices.empty() ? nullptr : options.choices.c_str()};
     rh_plan* plan = nullptr;
     detail::throw_on_error(rh_plan_create(context.get(), &c, &plan));
     plan_.reset(plan);
@@ -224,6 +227,16 @@ class Plan {
   rh_plan* get() const noexcept { return plan_.get(); }
   const PlanOptions& options() const noexcept { return options_; }
   size_t workspace_bytes() const noexcept { return rh_plan_workspace_bytes(get()); }
+
+  // rh_plan_export.
+  std::string choices() const {
+    size_t bytes = 0;
+    detail::throw_on_error(rh_plan_export(get(), nullptr, &bytes));
+    std::string text(bytes, '\0');
+    detail::throw_on_error(rh_plan_export(get(), text.data(), &bytes));
+    text.resize(bytes - 1);
+    return text;
+  }
 
   void forward(const rh_matrix& x, const Head& head, std::span<float> rewards, const Workspace& workspace) const {
     check_head("head", head);

@@ -172,6 +172,25 @@ TEST(Wrapper, CarriesTheLibrarysStatusAndMessage) {
   }
 }
 
+TEST(Wrapper, PlansOfTheCpuChooseNothing) {
+  const Context context({.threads = 1});
+  const auto refusal = [&](const PlanOptions& options) {
+    try {
+      Plan(context, options).choices();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.status(), RH_UNSUPPORTED);
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  PlanOptions options = {.rows = kRows, .input_dim = kInput, .hidden_dim = 2, .max_pairs = 4};
+  EXPECT_EQ(refusal(options), "the plan's device is the CPU, whose plans have nothing to choose");
+  options.planning = RH_PLAN_MEASURE;
+  EXPECT_NE(refusal(options).find("planning is RH_PLAN_MEASURE"), std::string::npos);
+  options.choices = "rewardhead_choices=1";
+  EXPECT_NE(refusal(options).find("choices is given"), std::string::npos);
+}
+
 TEST(Wrapper, WorkspacesAreAlignedAndMove) {
   const Context context({.threads = 1});
   const Plan plan(context, {.rows = kRows, .input_dim = kInput, .hidden_dim = 2, .max_pairs = 4});

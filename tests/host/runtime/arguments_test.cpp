@@ -289,6 +289,8 @@ TEST(Arguments, PlanOptions) {
       {[](auto& o) { o.members = 1 << 17; }, {"members is 131072", "0 to 65536"}},
       {[](auto& o) { o.hidden_dim = 1 << 16, o.members = 1 << 15; }, {"members is 32768", "1 to 16384"}},
       {[](auto& o) { set_enum(o.objective, 1000); }, {"objective is 1000", "0 to 0"}},
+      {[](auto& o) { set_enum(o.planning, 2); }, {"planning is 2", "0 to 1"}},
+      {[](auto& o) { o.struct_size = offsetof(rh_plan_options, choices); }, {"options->struct_size is "}},
   };
   for (const auto& [change, mentions] : cases) {
     rh_plan_options options = plan_options(kRows, kInput, kHidden, kPairs);
@@ -307,6 +309,29 @@ TEST(Arguments, PlanOptions) {
   EXPECT_EQ(rh_plan_create(context.get(), &options, nullptr), RH_INVALID_ARGUMENT);
   expect_mentions(message(), {"plan is NULL"});
   EXPECT_EQ(rh_plan_workspace_bytes(nullptr), 0u);
+
+  // A program built before `planning` was added has nothing there.
+  rh_plan_options old = options;
+  old.struct_size = offsetof(rh_plan_options, planning);
+  set_enum(old.planning, 77);
+  old.choices = "neither";
+  make_plan(context.get(), old);
+
+  // What is for GPUs.
+  rh_plan_options measured = options, chosen = options;
+  measured.planning = RH_PLAN_MEASURE;
+  EXPECT_EQ(rh_plan_create(context.get(), &measured, &plan), RH_UNSUPPORTED);
+  expect_mentions(message(), {"planning is RH_PLAN_MEASURE, but the device is the CPU"});
+  chosen.choices = "rewardhead_choices=1";
+  EXPECT_EQ(rh_plan_create(context.get(), &chosen, &plan), RH_UNSUPPORTED);
+  expect_mentions(message(), {"choices is given, but the device is the CPU"});
+  size_t bytes = 0;
+  EXPECT_EQ(rh_plan_export(make_plan(context.get(), options).get(), nullptr, &bytes), RH_UNSUPPORTED);
+  expect_mentions(message(), {"the plan's device is the CPU"});
+  EXPECT_EQ(rh_plan_export(make_plan(context.get(), options).get(), nullptr, nullptr), RH_INVALID_ARGUMENT);
+  expect_mentions(message(), {"bytes is NULL"});
+  EXPECT_EQ(rh_plan_export(nullptr, nullptr, &bytes), RH_INVALID_ARGUMENT);
+  expect_mentions(message(), {"plan is NULL"});
   rh_plan_destroy(nullptr);
   // What only the head needs is not looked at where there is none, nor the pairs where they are not asked for.
   rh_plan_options pairs_only = plan_options(kRows, -1, -1, kPairs, RH_PAIR_LOSS);

@@ -35,7 +35,8 @@ inline Context make_context(int threads = 1, const char* isa = nullptr) {
 
 inline rh_plan_options plan_options(int64_t rows, int64_t input, int64_t hidden, int64_t pairs,
                                     uint32_t operations = RH_TRAIN | RH_INPUT_GRADIENT) {
-  return {sizeof(rh_plan_options), operations, rows, input, hidden, RH_F32, pairs, RH_BRADLEY_TERRY, 0};
+  return {sizeof(rh_plan_options), operations, rows, input, hidden, RH_F32, pairs, RH_BRADLEY_TERRY, 0,
+          RH_PLAN_MODEL, nullptr};
 }
 
 inline Plan make_plan(const rh_context* context, const rh_plan_options& options) {

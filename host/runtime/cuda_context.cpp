@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <atomic>
+#include <string>
+
+#include "host/runtime/cublaslt.h"
+#include "host/runtime/cuda_check.h"
+#include "host/runtime/cuda_memory.h"
+#include "host/runtime/error.h"
+
+namespace rewardhead::runtime {
+namespace {
+
+std::atomic<bool> is_opened{false};
+
+int attribute(cudaDeviceAttr which, int ordinal) {
+  int value = 0;
+  check_cuda(cudaDeviceGetAttribute(&value, which, ordinal), "cudaDeviceGetAttribute");
+  return value;
+}
+
+CudaDevice current_device(void* stream) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    throw ApiError(RH_UNSUPPORTED, std::string("device is cuda: there is no GPU that CUDA can use (") +
+                                       cudaGetErrorName(error != cudaSuccess ? error : cudaErrorNoDevice) + ')');
+  }
+  CudaDevice device = {0, 0, 0, 0, stream, {}};
+  check_cuda(cudaGetDevice(&device.ordinal), "cudaGetDevice");
+  device.major = attribute(cudaDevAttrComputeCapabilityMajor, device.ordinal);
+  device.minor = attribute(cudaDevAttrComputeCapabilityMinor, device.ordinal);
+  device.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device.ordinal);
+  cudaDeviceProp properties = {};
+  check_cuda(cudaGetDeviceProperties(&properties, device.ordinal), "cudaGetDeviceProperties");
+  device.name = properties.name;
+  std::replace_if(device.name.begin(), device.name.end(), [](unsigned char c) { return c <= ' '; }, '_');
+  return device;
+}
+
+}  // namespace
+
+CudaContext::CudaContext(const std::string& isa, void* stream) : device_(current_device(stream)), isa_(isa) {
+  const std::string capability = std::to_string(device_.major) + '.' + std::to_string(device_.minor);
+  std::string names = "auto";
+  bool known = isa == "auto";
+  for (const CudaImplementation& row : kCudaImplementations) {
+    if (row.usable(device_)) {
+      names += std::string(", ") + row.name;
+      known = known || isa == row.name;
+    } else if (isa == row.name) {
+      throw ApiError(RH_UNSUPPORTED,
+                     "isa is \"" + isa + "\", which needs " + row.needs + "; the GPU has " + capability);
+    }
+  }
+  if (device_.major < 8) {
+    throw ApiError(RH_UNSUPPORTED,
+                   "device is cuda: the GPU's compute capability is " + capability + "; 8.0 or later is needed");
+  }
+  if (!known) refuse("isa is \"" + isa + "\"; expected one of " + names);
+  is_opened = true;
+}
+
+bool CudaContext::was_opened() { return is_opened.load(std::memory_order_relaxed); }
+
+// Best first. Tensor cores of compute capability 10 and 11 give mma.sync a fraction of their speed: there cuBLASLt,
+// which has their own instructions, comes first from 2 GFLOP a product on (a prediction).
+std::vector<CudaRow> CudaContext::order(const kernels::Shape& shape) const {
+  std::vector<CudaRow> rows;
+  for (int row = 0; row < kCudaRows; ++row) {
+    const CudaImplementation& own = kCudaImplementations[row];
+    if (own.usable(device_) && (isa_ == "auto" || isa_ == own.name)) rows.push_back(static_cast<CudaRow>(row));
+  }
+  const double flops = 2.0 * static_cast<double>(shape.rows) * static_cast<double>(shape.input) *
+                       static_cast<double>(shape.members * shape.hidden);
+  if ((device_.major == 10 || device_.major == 11) && flops > 2e9) std::reverse(rows.begin(), rows.end());
+  return rows;
+}
+
+bool CudaContext::works(CudaRow row) const {
+  std::optional<std::string>& failure = failure_[row];
+  if (!failure) {
+    try {
+      if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
+      failure = check_products(*this, row);
+    } catch (const CannotTry&) {
+      throw;
+    } catch (const ApiError& error) {
+      failure = error.what();
+    }
+  }
+  return failure->empty();
+}
+
+void CudaContext::check_shared() const {
+  if (!shared_failure_) shared_failure_ = check_shared_kernels(*this);
+  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, "what all implementations share " + *shared_failure_);
+}
+
+std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t count) const {
+  const std::lock_guard lock(mutex_);
+  const CurrentDevice current(device_.ordinal);
+  check_shared();
+  const std::vector<CudaRow> candidates = order(shape);
+  if (shape.hidden == 0) return {candidates[0]};  // rows do not differ in what it runs
+  std::vector<CudaRow> chosen;
+  std::string failures;
+  for (const CudaRow row : candidates) {
+    if (works(row)) {
+      chosen.push_back(row);
+      if (chosen.size() == count) break;
+    } else {
+      failures +=
+          (failures.empty() ? "" : "; ") + (std::string(kCudaImplementations[row].name) + ": " + *failure_[row]);
+    }
+  }
+  if (!chosen.empty()) return chosen;
+  throw ApiError(RH_UNSUPPORTED, isa_ == "auto" ? "no implementation is left for this GPU: " + failures
+                                                : "isa is \"" + isa_ + "\", which does not work here: " + failures);
+}
+
+CudaRow CudaContext::choose(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const CurrentDevice current(device_.ordinal);
+  check_shared();
+  for (const CudaRow row : order({})) {
+    if (name != kCudaImplementations[row].name) continue;
+    if (works(row)) return row;
+    throw ApiError(RH_UNSUPPORTED, name + " does not work here: " + *failure_[row]);
+  }
+  refuse("choices has isa=" + name + "; the context's isa is \"" + isa_ + "\", on a GPU of compute capability " +
+         std::to_string(device_.major) + '.' + std::to_string(device_.minor));
+}
+
+CudaRow CudaContext::row_in_use() const {
+  const std::vector<CudaRow> rows = order({});
+  for (const CudaRow row : rows) {
+    if (!failure_[row] || failure_[row]->empty()) return row;
+  }
+  return rows.back();  // none works, as its reason says
+}
+
+CudaRow CudaContext::row() const {
+  const std::lock_guard lock(mutex_);
+  return row_in_use();
+}
+
+const char* CudaContext::reason(CudaRow row) const {
+  const std::lock_guard lock(mutex_);
+  const CudaRow used = row_in_use();
+  const CudaImplementation& own = kCudaImplementations[row];
+  const std::string name = kCudaImplementations[used].name;
+  std::string text;
+  if (!own.usable(device_)) {
+    text = std::string("the GPU lacks ") + own.needs;
+  } else if (shared_failure_ && !shared_failure_->empty()) {
+    text = *shared_failure_;
+  } else if (failure_[row] && !failure_[row]->empty()) {
+    text = *failure_[row];
+  } else {
+    text = row == used  ? (isa_ == "auto" ? "the best that this GPU runs" : "asked for")
+           : row > used ? "predicted to be slower than " + name
+                        : "another was asked for: " + name;
+    text += failure_[row] ? ", agrees with the CPU" : ", not checked yet";
+  }
+  return reasons_.insert(text).first->c_str();
+}
+
+}  // namespace rewardhead::runtime

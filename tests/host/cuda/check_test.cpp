@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kernels that compute wrongly, on a software device whose instructions do: plans notice, say so, and take the next.
+#include <atomic>
+#include <string>
+#include <thread>
+
+#include "tests/host/cuda/on_device.h"
+
+namespace rewardhead::runtime::testing {
+namespace {
+
+constexpr Size kMlp = {8, 5, 3, 4, 1}, kLinear = {8, 5, 0, 4, 1};
+
+class CudaCheck : public CudaTest {
+ protected:
+  rh_kernel_info kernel(const Context& context, int row) {
+    rh_kernel_info info = {sizeof info, nullptr, nullptr, 0, nullptr};
+    EXPECT_EQ(rh_context_kernel(context.get(), row, &info), RH_OK);
+    return info;
+  }
+  // Empty, or what the library says.
+  std::string refusal(const Context& context, const Size& size, rh_status expected = RH_UNSUPPORTED) {
+    const rh_plan_options options = options_of(size);
+    rh_plan* plan = nullptr;
+    const rh_status status = rh_plan_create(context.get(), &options, &plan);
+    rh_plan_destroy(plan);
+    if (status == RH_OK) return {};
+    EXPECT_EQ(status, expected);
+    EXPECT_EQ(plan, nullptr);
+    return rh_last_error_message();
+  }
+  static bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+};
+
+TEST_F(CudaCheck, AllAgreeOnASoundDevice) {
+  for (const char* isa : kIsas) {
+    const Context gpu = open(isa);
+    EXPECT_EQ(refusal(gpu, kMlp), "");
+    const int row = isa == std::string("sm90a") ? 0 : isa == std::string("sm80") ? 1 : 2;
+    EXPECT_STREQ(kernel(gpu, row).reason, "asked for, agrees with the CPU");
+  }
+}
+
+TEST_F(CudaCheck, TheNextTakesOver) {
+  simt::Device device;
+  device.broken_wgmma = true;
+  simt::set_device(device);
+  const Context gpu = open();
+  EXPECT_STREQ(rh_context_isa(gpu.get()), "sm90a");
+  const rh_kernel_info before = kernel(gpu, 0);
+  const std::string told = before.reason;
+  EXPECT_EQ(refusal(gpu, kMlp), "");
+  EXPECT_EQ(before.reason, told) << "what was told stays";
+  EXPECT_STREQ(rh_context_isa(gpu.get()), "sm80");
+  EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check of its products on this GPU: rewards["))
+      << kernel(gpu, 0).reason;
+  EXPECT_EQ(kernel(gpu, 0).chosen, 0);
+  EXPECT_STREQ(kernel(gpu, 1).reason, "the best that this GPU runs, agrees with the CPU");
+  EXPECT_EQ(kernel(gpu, 1).chosen, 1);
+  EXPECT_STREQ(kernel(gpu, 2).reason, "predicted to be slower than sm80, not checked yet");
+
+  // And computes what it should.
+  const Context cpu = make_context();
+  const Plan plan = make_plan(gpu.get(), options_of(kMlp)), cpu_plan = make_plan(cpu.get(), options_of(kMlp));
+  const DeviceWorkspace memory(plan.get(), stream_);
+  Head a(kMlp), b(kMlp);
+  OnDevice on_device(a, stream_);
+  ASSERT_EQ(a.call(forward, plan.get(), memory.get()), RH_OK) << rh_last_error_message();
+  ASSERT_EQ(b.call(forward, cpu_plan.get(), WorkspaceMemory(cpu_plan.get()).get()), RH_OK);
+  on_device.fetch();
+  for (size_t i = 0; i < b.reward_data.size(); ++i) EXPECT_NEAR(a.reward_data[i], b.reward_data[i], 1e-3);
+}
+
+TEST_F(CudaCheck, CublasLtIsTheLast) {
+  simt::Device device;
+  device.broken_mma = true;  // sm90a's sums of mask bits, and all of sm80's products
+  simt::set_device(device);
+  const Context gpu = open();
+  EXPECT_EQ(refusal(gpu, kMlp), "");
+  EXPECT_STREQ(rh_context_isa(gpu.get()), "cublaslt");
+  EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check of its products")) << kernel(gpu, 0).reason;
+  EXPECT_TRUE(has(kernel(gpu, 1).reason, "failed the check of its products")) << kernel(gpu, 1).reason;
+  EXPECT_STREQ(kernel(gpu, 2).reason, "the best that this GPU runs, agrees with the CPU");
+}
+
+TEST_F(CudaCheck, WhereNoneIsLeft) {
+  simt::Device device;
+  device.broken_mma = device.broken_cublaslt = true;
+  simt::set_device(device);
+  const Context gpu = open();
+  const std::string said = refusal(gpu, kMlp);
+  EXPECT_TRUE(has(said, "no implementation is left for this GPU: sm90a: failed the check")) << said;
+  EXPECT_TRUE(has(said, "; sm80: failed the check")) << said;
+  EXPECT_TRUE(has(said, "; cublaslt: failed the check")) << said;
+  EXPECT_EQ(refusal(gpu, kLinear), "") << "a linear head has no such products";
+}
+
+TEST_F(CudaCheck, ANameIsAnOrder) {
+  simt::Device device;
+  device.broken_wgmma = true;
+  simt::set_device(device);
+  const Context gpu = open("sm90a");
+  const std::string said = refusal(gpu, kMlp);
+  EXPECT_TRUE(has(said, "isa is \"sm90a\", which does not work here: sm90a: failed the check of its products")) << said;
+  EXPECT_STREQ(rh_context_isa(gpu.get()), "sm90a");
+}
+
+TEST_F(CudaCheck, WhatAllShareIsCheckedForEveryPlan) {
+  simt::Device device;
+  device.broken_shuffle = true;
+  simt::set_device(device);
+  const Context gpu = open();
+  for (const Size& size : {kLinear, kMlp}) {
+    const std::string said = refusal(gpu, size);
+    EXPECT_TRUE(has(said, "what all implementations share failed the check of its ")) << said;
+  }
+  EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check")) << kernel(gpu, 0).reason;
+}
+
+TEST_F(CudaCheck, IsDoneOnceAndLeavesNothing) {
+  const Context gpu = open();
+  const simt::Counts start = simt::counts();
+  EXPECT_EQ(refusal(gpu, kMlp), "");
+  const simt::Counts first = simt::counts();
+  EXPECT_GT(first.launches, start.launches);
+  EXPECT_EQ(first.live_allocations, start.live_allocations);
+  EXPECT_EQ(first.live_streams, start.live_streams);
+  std::vector<std::thread> threads;
+  std::atomic<int> failed{0};
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      const rh_plan_options options = options_of(kMlp);
+      rh_plan* plan = nullptr;
+      if (rh_plan_create(gpu.get(), &options, &plan) != RH_OK) ++failed;
+      rh_plan_destroy(plan);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_EQ(simt::counts().launches, first.launches);
+}
+
+// It says nothing about the kernels, so the next plan tries again.
+TEST_F(CudaCheck, CannotBeDoneWhileTheThreadCaptures) {
+  const Context gpu = open();
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
+  EXPECT_TRUE(has(refusal(gpu, kMlp, RH_DEVICE_ERROR), "kernels cannot be tried on the GPU: cudaErrorStreamCapture"));
+  cudaStreamEndCapture(stream_, &graph);
+  cudaGetLastError();
+  EXPECT_EQ(refusal(gpu, kMlp), "");
+  EXPECT_STREQ(rh_context_isa(gpu.get()), "sm90a");
+}
+
+}  // namespace
+}  // namespace rewardhead::runtime::testing
