@@ -37,7 +37,8 @@ MUTANTS = [
      "block < p.blocks - (p.blocks > 1); ++block) sum"),
     ("parts of z not all added", "mlp_forward.cu", "split < p.splits; ++split", "split < p.splits - 1; ++split"),
     ("lower plane left out", "planes.cu", "fabsf(plane) <= 0x1.fffffep127f ? value - plane", "false ? value - plane"),
-    ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * from[k + 1] : 0.0f", "scale * 1.0f"),
+    ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * ptx::ldg32f(from + k + 1) : 0.0f",
+     "scale * 1.0f"),
     ("ldmatrix without trans", M80, "ptx::ldmatrix_x4_trans", "ptx::ldmatrix_x4"),
     ("a stage copied one step ahead", M80, "copy_stage(step + T::kStages - 1);\n    ptx::cp_async_commit",
      "copy_stage(step + T::kStages - 2);\n    ptx::cp_async_commit"),
@@ -49,7 +50,7 @@ MUTANTS = [
     ("padded units are stored", "masked_epilogue.h", "own < p.hidden)", "true)"),
     ("last column's pair stored whole", "masked_epilogue.h", "p.vectors && second && !adds", "p.vectors && !adds"),
     ("dX of the last member only", "masked_epilogue.h", "!kRowsAreUnits && p.add;", "false;"),
-    ("dw2 without b1 g", "mlp_backward.cu", "fmaf(p.b1[index], g, unscale * dot)", "unscale * dot"),
+    ("dw2 without b1 g", "mlp_backward.cu", "fmaf(ptx::ldg32f(p.b1 + index), g, unscale * dot)", "unscale * dot"),
     ("slot released before it is read", F90, "ptx::wgmma_wait<1>();  // the stage", "// the stage"),
     ("no last wait for wgmma", F90, "ptx::wgmma_wait<0>();", ""),
     ("no fence before wgmma", F90, "ptx::wgmma_fence();", ""),
@@ -80,11 +81,11 @@ MUTANTS = [
      "block = ptx::thread_index() + 1; block < p.square_blocks"),
     ("tail of squares", "adamw.cu", "if (k + 2 < end) g.z", "if (k + 3 < end) g.z"),
     ("moment without its bias correction", "adamw.cu", "s.learning_rate / bias1", "s.learning_rate"),
-    ("rejected gets the chosen's sign", "pair_loss.cu", "0.0f - slope;", "0.0f + slope;"),
-    ("entries added as they were filled", "pair_loss.cu", "p.ranked[begin + rank] = entry;", "p.ranked[begin + i] = entry;"),
-    ("bad pairs counted", "pair_loss.cu", "      if (p.bad_pairs) *p.bad_pairs = 1;\n      continue;", "      if (p.bad_pairs) *p.bad_pairs = 1;"),
+    ("rejected gets the chosen's sign", "pair_loss.cu", "0.0f - slope);", "0.0f + slope);"),
+    ("entries added as they were filled", "pair_loss.cu", "p.ranked + begin + rank, entry", "p.ranked + begin + i, entry"),
+    ("bad pairs counted", "pair_loss.cu", "ptx::atomic_or(p.bad_pairs, 1);\n      continue;", "ptx::atomic_or(p.bad_pairs, 1);"),
     ("segments overlap", "pair_loss.cu", "if (warp < thread / 32) before += total;", ""),
-    ("rows in no pair not written", "pair_loss.cu", "      a.reward_gradient[row] = 0.0f;", ""),
+    ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],
             "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"]}
@@ -112,8 +113,8 @@ def catch(mutant, build, scratch):
         text = text.replace(*more)
     (overlay / file).write_text(text)
     sources = next((found for prefix, found in COMPILED.items() if file.startswith(prefix)), [file])
-    folder = build / "tests" / "cuda" / "CMakeFiles" / "cuda_tests.dir"
-    objects = {str(o.relative_to(folder)): o for o in folder.rglob("*.o")}
+    folders = [build / "tests" / "cuda" / "CMakeFiles" / f"{target}.dir" for target in ("cuda_tests", "rewardhead_kernels_simt")]
+    objects = {str(o.relative_to(folder)): o for folder in folders for o in folder.rglob("*.o")}
     for source in sources:
         own = scratch / f"{source.replace('/', '_')}.o"
         subprocess.run(["c++", *FLAGS, f"-I{scratch}", f"-I{ROOT}/tests/simt/include", f"-I{ROOT}", "-c",
