@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks one line of a kernel at a time and checks that the tests on the software device notice.
 
-usage: mutate.py --build build/release [--only WORDS] [--every N --offset K]
+usage: mutate.py --build build/release [--only WORDS] [--every N --offset K | --sample N]
 
 Needs the built target cuda_tests. A mutant is caught if a test fails, the software device reports a hazard, or nothing
-comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on. Exit status 1: some were not.
+comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on; --sample N runs N, others for
+another REWARDHEAD_TURN in the environment (a number; 0 without). Exit status 1: some were not caught.
 """
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -75,7 +77,7 @@ MUTANTS = [
     ("no barrier before the slopes", "linear.cu", "    ptx::syncthreads();\n    if (static_cast<int>(2 * thread) < group) {",
      "    if (static_cast<int>(2 * thread) < group) {"),
     ("group copied while it is read", "linear.cu", "ptx::syncthreads();  // the group", "// the group"),
-    ("sums of a chunk's last rows", "linear.cu", "end - first < group ? static_cast<int>(end - first) : group", "group"),
+    ("slopes beyond the last pair", "linear.cu", "if (pair < p.pairs.pairs) {", "{"),
     ("chunks' slices not all added", "linear.cu", "other < kSlices; ++other", "other < kSlices - 1; ++other"),
     ("clipped norm without its first block", "adamw.cu", "block = ptx::thread_index(); block < p.square_blocks",
      "block = ptx::thread_index() + 1; block < p.square_blocks"),
@@ -92,6 +94,13 @@ COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask"
 FLAGS = ["-xc++", "-std=c++20", "-O1", "-ffp-contract=off", "-DREWARDHEAD_SIMT=1", "-w", "-Wno-psabi"]
 
 
+def check_all():
+    for name, file, old, *_ in MUTANTS:
+        found = (ROOT / "kernels" / "cuda" / file).read_text().count(old)
+        if found != 1:
+            sys.exit(f"mutate.py: {file} has {found} times, expected once, '{old}', which '{name}' replaces")
+
+
 def tests_of(file):
     for prefix, tests in (("linear", "*Linear*"), ("adamw", "*Adamw*"), ("pair", "*PairLoss*")):
         if file.startswith(prefix):
@@ -106,9 +115,7 @@ def catch(mutant, build, scratch):
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(ROOT / "kernels" / "cuda", overlay)
     text = (overlay / file).read_text()
-    if old not in text:
-        sys.exit(f"mutate.py: {file} has no '{old}', which '{name}' replaces")
-    text = text.replace(old, new, 1)
+    text = text.replace(old, new)
     if more:
         text = text.replace(*more)
     (overlay / file).write_text(text)
@@ -140,7 +147,12 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--sample", type=int)
     arguments = parser.parse_args()
+    if arguments.sample:
+        arguments.every = len(MUTANTS) // arguments.sample
+        arguments.offset = int(os.environ.get("REWARDHEAD_TURN", "0"))
+    check_all()
     chosen = [m for m in MUTANTS if arguments.only in m[0]][arguments.offset % arguments.every::arguments.every]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
