@@ -82,17 +82,17 @@ RH_KERNEL(kThreads, 4) gradient_squares(RH_GRID_CONST const AdamwParameters p) {
       if (vectors && k + 4 <= end) {
         g = ptx::ldg128f(gradient + k);
       } else {
-        if (k < end) g.x = gradient[k];
-        if (k + 1 < end) g.y = gradient[k + 1];
-        if (k + 2 < end) g.z = gradient[k + 2];
-        if (k + 3 < end) g.w = gradient[k + 3];
+        if (k < end) g.x = ptx::ldg32f(gradient + k);
+        if (k + 1 < end) g.y = ptx::ldg32f(gradient + k + 1);
+        if (k + 2 < end) g.z = ptx::ldg32f(gradient + k + 2);
+        if (k + 3 < end) g.w = ptx::ldg32f(gradient + k + 3);
       }
       squares = fmaf(g.x, g.x, fmaf(g.y, g.y, fmaf(g.z, g.z, fmaf(g.w, g.w, squares))));
     }
     sum += squares;
   }
   sum = block_sum<kWarps>(sum, ptx::smem_base());
-  if (ptx::thread_index() == 0) p.squares[ptx::block_index()] = sum;
+  if (ptx::thread_index() == 0) store_double(p.squares + ptx::block_index(), sum);
 }
 
 // What a member's gradients are multiplied with, in every thread. As torch.nn.utils.clip_grad_norm_: the 1e-6 keeps a
@@ -100,10 +100,10 @@ RH_KERNEL(kThreads, 4) gradient_squares(RH_GRID_CONST const AdamwParameters p) {
 RH_DEVICE float clip_scale(const AdamwParameters& p, const Part& part) {
   double sum = 0;
   const double* const squares = p.squares + part.member * p.square_blocks;
-  for (int64_t block = ptx::thread_index(); block < p.square_blocks; block += kThreads) sum += squares[block];
+  for (int64_t block = ptx::thread_index(); block < p.square_blocks; block += kThreads) sum += load_double(squares + block);
   const double norm = sqrt(block_sum<kWarps>(sum, ptx::smem_base()));
   const bool is_first = part.tensor == 0 && part.block == 0 && ptx::thread_index() == 0;
-  if (is_first && p.gradient_norm) p.gradient_norm[part.member] = static_cast<float>(norm);
+  if (is_first && p.gradient_norm) ptx::stg32f(p.gradient_norm + part.member, static_cast<float>(norm));
   const bool clips = p.clip_norm > 0 && !(norm + 1e-6 <= p.clip_norm);
   return clips ? static_cast<float>(p.clip_norm / (norm + 1e-6)) : 1.0f;
 }
@@ -140,7 +140,11 @@ RH_KERNEL(kThreads, 3) adamw_update(RH_GRID_CONST const AdamwParameters p) {
       ptx::stg128f(second + k, v);
     } else {
       for (int64_t j = k; j < k + 4 && j < t.count; ++j) {
-        update_element(p, scale, gradient[j], parameter[j], first[j], second[j]);
+        float value = ptx::ldg32f(parameter + j), m = ptx::ldg32f(first + j), v = ptx::ldg32f(second + j);
+        update_element(p, scale, ptx::ldg32f(gradient + j), value, m, v);
+        ptx::stg32f(parameter + j, value);
+        ptx::stg32f(first + j, m);
+        ptx::stg32f(second + j, v);
       }
     }
   }

@@ -38,7 +38,7 @@ template <>
 struct Storage<BFloat16> : Storage16<ptx::Input::bf16> {};
 template <>
 struct Storage<float> {
-  static RH_DEVICE float load(const float* from) { return *from; }
+  static RH_DEVICE float load(const float* from) { return ptx::ldg32f(from); }
   static RH_DEVICE Eight load_eight(const float* from) {
     const ptx::Float4 a = ptx::ldg128f(from), b = ptx::ldg128f(from + 4);
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};

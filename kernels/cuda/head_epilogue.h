@@ -21,6 +21,18 @@ struct HeadOutput {
   int mask_row_blocks;
 };
 
+// What becomes of z: the epilogue, or parts of it where its sum is split.
+struct ForwardResult {
+  int splits;
+  float* z;  // [splits][rows][64 unit_blocks], null unless splits > 1
+  HeadOutput output;
+};
+
+// A row of part `split` of z, in unit block `block`: this lane's columns, + 8 j, + 1.
+RH_DEVICE float* z_row(const ForwardResult& p, int split, int row, int block) {
+  return p.z + ((int64_t{split} * p.output.rows + row) * p.output.unit_blocks + block) * 64 + ptx::thread_index() % 4 * 2;
+}
+
 // kBlocks blocks of 16 rows one below the other, from row `row` on, of unit block `block`. z without the bias; lane
 // 4 g + q holds rows g, g + 8 and columns 8 j + 2 q, + 1.
 template <int kBlocks>
@@ -51,11 +63,25 @@ RH_DEVICE void finish_block(const HeadOutput& p, const float (&z)[kBlocks][8][4]
       sum += ptx::shfl_xor(sum, 1);
       sum += ptx::shfl_xor(sum, 2);
       const int own = row + 16 * i + 8 * half + static_cast<int>(g);
-      if (q == 0 && own < p.rows) p.r_part[int64_t{block} * p.rows + own] = sum;
+      if (q == 0 && own < p.rows) ptx::stg32f(p.r_part + int64_t{block} * p.rows + own, sum);
     }
     const int row_block = row / 16 + i;
     if (p.mask && row_block < p.mask_row_blocks) {
-      p.mask[(int64_t{block} * p.mask_row_blocks + row_block) * kMaskBlockWords + lane] = word[i];
+      ptx::stg32(p.mask + (int64_t{block} * p.mask_row_blocks + row_block) * kMaskBlockWords + lane, word[i]);
+    }
+  }
+}
+
+// The same of part `split` of z, which is kept as it is where there are others.
+template <int kBlocks>
+RH_DEVICE void keep_block(const ForwardResult& p, const float (&z)[kBlocks][8][4], int split, int row, int block) {
+  if (!p.z) return finish_block(p.output, z, row, block);
+  RH_UNROLL for (int i = 0; i < kBlocks; ++i) {
+    RH_UNROLL for (int half = 0; half < 2; ++half) {
+      const int own = row + 16 * i + 8 * half + static_cast<int>(ptx::thread_index() % 32 / 4);
+      if (own >= p.output.rows) continue;
+      float* const to = z_row(p, split, own, block);
+      RH_UNROLL for (int j = 0; j < 8; ++j) ptx::stg64f(to + 8 * j, z[i][j][2 * half], z[i][j][2 * half + 1]);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/ptx.h"
 
@@ -41,6 +42,13 @@ cudaError_t launch(void (*kernel)(Parameters), const LaunchShape& shape, const P
   config.attrs = &cluster;
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, parameters);
+}
+
+// Calls body with the type of a product's operands, a constant.
+template <class Body>
+cudaError_t with_input(bool half, const Body& body) {
+  return half ? body(std::integral_constant<ptx::Input, ptx::Input::f16>())
+              : body(std::integral_constant<ptx::Input, ptx::Input::bf16>());
 }
 
 }  // namespace rewardhead::kernels::cuda

@@ -74,7 +74,7 @@ RH_KERNEL(kThreads, 4) linear_rewards(RH_GRID_CONST const LinearParameters p) {
   if (row >= p.rows) return;
   const Element* const x = static_cast<const Element*>(p.x) + row * p.stride;
   const float reward = row_reward(p, [&](int64_t k) { return load_eight(x + k, p.input - k, p.aligned); });
-  if (ptx::thread_index() % 32 == 0) p.rewards[row] = reward;
+  if (ptx::thread_index() % 32 == 0) ptx::stg32f(p.rewards + row, reward);
 }
 
 // A thread's eight columns of one chunk; blocks of 2,048 columns lie within chunks.
@@ -90,11 +90,11 @@ RH_KERNEL(kThreads, 3) linear_gradient(RH_GRID_CONST const LinearParameters p) {
 #pragma unroll 4
   for (int64_t row = begin; row < end; ++row) {
     const Eight features = load_eight(x + row * p.stride, p.input - k, p.aligned);
-    const float slope = p.reward_gradient[row];
+    const float slope = ptx::ldg32f(p.reward_gradient + row);
     RH_UNROLL for (int i = 0; i < 8; ++i) sum.v[i] = fmaf(slope, features.v[i], sum.v[i]);
   }
   float* const to = p.sums + chunk * p.input + k;
-  RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) to[i] = sum.v[i];
+  RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) ptx::stg32f(to + i, sum.v[i]);
 }
 
 // r and the chunks' sums in one pass. Shared memory: two groups of rows of `pitch` bytes, then sums of all columns,
@@ -138,7 +138,7 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
         return Storage<Element>::load_eight_shared(row + static_cast<uint32_t>(k * int64_t{sizeof(Element)}));
       });
       if (thread % 32 == 0) {
-        p.rewards[first + warp] = reward;
+        ptx::stg32f(p.rewards + first + warp, reward);
         ptx::sts32f(rewards + warp * 4, reward);
       }
     }
@@ -168,7 +168,7 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
   float* const to = p.sums + ptx::block_index() * p.input;
   for (int k = static_cast<int>(thread) * 8; k < columns; k += kThreads * 8) {
     const Eight sum = Storage<float>::load_eight_shared(sums + k * 4);
-    RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) to[k + i] = sum.v[i];
+    RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) ptx::stg32f(to + k + i, sum.v[i]);
   }
 }
 
@@ -178,21 +178,21 @@ RH_KERNEL(kThreads, 4) add_chunks(RH_GRID_CONST const LinearParameters p) {
   const int64_t k = ptx::block_index() * kColumns + lane;
   const int64_t begin = p.chunks * slice / kSlices, end = p.chunks * (slice + 1) / kSlices;
   float sum = 0;
-  for (int64_t chunk = begin; chunk < end && k < p.input; ++chunk) sum += p.sums[chunk * p.input + k];
+  for (int64_t chunk = begin; chunk < end && k < p.input; ++chunk) sum += ptx::ldg32f(p.sums + chunk * p.input + k);
   ptx::sts32f(shared + ptx::thread_index() * 4, sum);
   ptx::syncthreads();
   if (slice != 0 || k >= p.input) return;
   for (uint32_t other = 1; other < kSlices; ++other) sum += ptx::lds32f(shared + (other * 32 + lane) * 4);
-  p.gradient[k] = sum;
+  ptx::stg32f(p.gradient + k, sum);
 }
 
 // A warp a row.
 RH_KERNEL(kThreads, 4) linear_input_gradient(RH_GRID_CONST const LinearParameters p) {
   const int64_t row = int64_t{ptx::block_index()} * kWarps + ptx::thread_index() / 32;
   if (row >= p.rows) return;
-  const float slope = p.reward_gradient[row];
+  const float slope = ptx::ldg32f(p.reward_gradient + row);
   float* const to = p.input_gradient + row * p.input_gradient_stride;
-  for (int64_t k = ptx::thread_index() % 32; k < p.input; k += 32) to[k] = slope * p.w[k];
+  for (int64_t k = ptx::thread_index() % 32; k < p.input; k += 32) ptx::stg32f(to + k, slope * ptx::ldg32f(p.w + k));
 }
 
 // ---- launchers

@@ -25,6 +25,16 @@ namespace rewardhead::kernels::cuda {
 
 constexpr int kMaskBlockWords = 32, kMaskBlockBytes = 128, kMaskBlockRows = 16, kMaskBlockUnits = 64;
 
+// The left operand of a masked product: v[k] where the bit of (row, k) is set, else 0.
+struct MaskedOperand {
+  const uint32_t* mask;
+  int mask_row_blocks;
+  int first_block;    // dX: unit block of the mask where k begins
+  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
+  int64_t v_stride;   // k up to a multiple of 64
+  int v_planes;
+};
+
 RH_DEVICE constexpr uint32_t mask_bit(int j, int e) { return 8 * (2 * (j & 1) + (e >> 1)) + 2 * (j >> 1) + (e & 1); }
 
 // Fragment `fragment` of the operand whose element (row, k) is v[k] where the bit is set, else 0. v_low: v of k = 2 q,

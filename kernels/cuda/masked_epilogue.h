@@ -35,7 +35,7 @@ RH_DEVICE void finish_row(const MaskedOutput& p, int split, int row, int column,
                           const float (&x)[kPairs], const float (&y)[kPairs]) {
   const bool is_first = ptx::thread_index() % 4 == 0;
   if constexpr (kRowsAreUnits) {
-    if (has_g && is_first && row < p.rows) p.g[int64_t{split} * p.rows + row] = g;
+    if (has_g && is_first && row < p.rows) ptx::stg32f(p.g + int64_t{split} * p.rows + row, g);
     if (p.parts) {
       if (row >= p.rows) return;
       float* const to = p.parts + (int64_t{split} * p.rows + row) * p.part_stride + column;
@@ -47,7 +47,8 @@ RH_DEVICE void finish_row(const MaskedOutput& p, int split, int row, int column,
   const int own = kRowsAreUnits ? row - member * p.member_blocks * 64 : row;  // among its member's units
   const bool live = row < p.rows && (!kRowsAreUnits || own < p.hidden);
   const int out_row = kRowsAreUnits ? member * p.hidden + own : row;
-  const float scale = live ? (kRowsAreUnits ? p.w2[out_row] : p.row_scale[row]) * p.unscale[member] : 0.0f;
+  const float* const scales = kRowsAreUnits ? p.w2 + out_row : p.row_scale + row;
+  const float scale = live ? ptx::ldg32f(scales) * ptx::ldg32f(p.unscale + member) : 0.0f;
   float dot = 0;
   RH_UNROLL for (int j = 0; j < kPairs; ++j) {
     const int k = column + 8 * j;
@@ -55,22 +56,22 @@ RH_DEVICE void finish_row(const MaskedOutput& p, int split, int row, int column,
     const bool second = k + 1 < p.columns;
     if constexpr (kRowsAreUnits) {
       const float* const w1 = p.w1 + int64_t{out_row} * p.columns + k;
-      dot = fmaf(x[j], w1[0], dot);
-      if (second) dot = fmaf(y[j], w1[1], dot);
+      dot = fmaf(x[j], ptx::ldg32f(w1), dot);
+      if (second) dot = fmaf(y[j], ptx::ldg32f(w1 + 1), dot);
     }
     float* const to = p.out + out_row * p.out_stride + k;
     const bool adds = !kRowsAreUnits && p.add;
     if (p.vectors && second && !adds) {
       ptx::stg64f(to, scale * x[j], scale * y[j]);
     } else {
-      to[0] = adds ? fmaf(scale, x[j], to[0]) : scale * x[j];
-      if (second) to[1] = adds ? fmaf(scale, y[j], to[1]) : scale * y[j];
+      ptx::stg32f(to, adds ? fmaf(scale, x[j], ptx::ldg32f(to)) : scale * x[j]);
+      if (second) ptx::stg32f(to + 1, adds ? fmaf(scale, y[j], ptx::ldg32f(to + 1)) : scale * y[j]);
     }
   }
   if constexpr (kRowsAreUnits) {
     dot += ptx::shfl_xor(dot, 1);
     dot += ptx::shfl_xor(dot, 2);
-    if (is_first && row < p.rows) p.dot_part[int64_t{dot_index} * p.rows + row] = dot;
+    if (is_first && row < p.rows) ptx::stg32f(p.dot_part + int64_t{dot_index} * p.rows + row, dot);
   }
 }
 

@@ -45,33 +45,35 @@ RH_KERNEL(kThreads, 4) finish_units(RH_GRID_CONST const UnitParameters p) {
   const int64_t index = int64_t{ptx::block_index()} * kThreads + ptx::thread_index();
   if (index >= p.members * p.hidden) return;
   const int64_t unit = padded_unit(p, index);
-  const float unscale = p.unscale[index / p.hidden];
+  const float unscale = ptx::ldg32f(p.unscale + index / p.hidden);
   float dot = 0;
-  for (int part = 0; part < p.dot_parts; ++part) dot += p.dot_part[part * p.units + unit];
-  const float g = unscale * p.g[unit];
-  p.db1[index] = p.w2[index] * g;
-  p.dw2[index] = fmaf(p.b1[index], g, unscale * dot);
+  for (int part = 0; part < p.dot_parts; ++part) dot += ptx::ldg32f(p.dot_part + part * p.units + unit);
+  const float g = unscale * ptx::ldg32f(p.g + unit);
+  ptx::stg32f(p.db1 + index, ptx::ldg32f(p.w2 + index) * g);
+  ptx::stg32f(p.dw2 + index, fmaf(ptx::ldg32f(p.b1 + index), g, unscale * dot));
 }
 
 // A block a unit.
 RH_KERNEL(kThreads, 4) add_unit_parts(RH_GRID_CONST const UnitParameters p) {
   const int64_t index = ptx::block_index(), unit = padded_unit(p, index);
-  const float unscale = p.unscale[index / p.hidden], w2 = p.w2[index];
+  const float unscale = ptx::ldg32f(p.unscale + index / p.hidden), w2 = ptx::ldg32f(p.w2 + index);
   float dot = 0;
   for (int64_t k = ptx::thread_index(); k < p.input; k += kThreads) {
     float sum = 0;
-    for (int split = 0; split < p.splits; ++split) sum += p.parts[(split * p.units + unit) * p.part_stride + k];
+    for (int split = 0; split < p.splits; ++split) {
+      sum += ptx::ldg32f(p.parts + (split * p.units + unit) * p.part_stride + k);
+    }
     sum *= unscale;
-    dot = fmaf(sum, p.w1[index * p.input + k], dot);
-    p.dw1[index * p.input + k] = w2 * sum;
+    dot = fmaf(sum, ptx::ldg32f(p.w1 + index * p.input + k), dot);
+    ptx::stg32f(p.dw1 + index * p.input + k, w2 * sum);
   }
   const double all = block_sum<kWarps>(dot, ptx::smem_base());
   if (ptx::thread_index() != 0) return;
   float g = 0;
-  for (int split = 0; split < p.splits; ++split) g += p.g[split * p.units + unit];
+  for (int split = 0; split < p.splits; ++split) g += ptx::ldg32f(p.g + split * p.units + unit);
   g *= unscale;
-  p.db1[index] = w2 * g;
-  p.dw2[index] = fmaf(p.b1[index], g, static_cast<float>(all));
+  ptx::stg32f(p.db1 + index, w2 * g);
+  ptx::stg32f(p.dw2 + index, fmaf(ptx::ldg32f(p.b1 + index), g, static_cast<float>(all)));
 }
 
 struct SumParameters {
@@ -84,9 +86,9 @@ struct SumParameters {
 RH_KERNEL(kThreads, 4) sum_reward_gradient(RH_GRID_CONST const SumParameters p) {
   const float* const from = p.reward_gradient + ptx::block_index() * p.rows;
   double sum = 0;
-  for (int64_t row = ptx::thread_index(); row < p.rows; row += kThreads) sum += from[row];
+  for (int64_t row = ptx::thread_index(); row < p.rows; row += kThreads) sum += ptx::ldg32f(from + row);
   sum = block_sum<kWarps>(sum, ptx::smem_base());
-  if (ptx::thread_index() == 0) p.db2[ptx::block_index()] = static_cast<float>(sum);
+  if (ptx::thread_index() == 0) ptx::stg32f(p.db2 + ptx::block_index(), static_cast<float>(sum));
 }
 
 // ---- launchers

@@ -22,25 +22,19 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 
-struct FinishParameters {
-  const float* z;  // [splits][rows][64 unit_blocks]
-  int splits;
-  HeadOutput output;
-};
-
 // A warp a block of 16 rows x 64 units.
-RH_KERNEL(kThreads, 2) forward_finish(RH_GRID_CONST const FinishParameters p) {
+RH_KERNEL(kThreads, 2) forward_finish(RH_GRID_CONST const ForwardResult p) {
   const int row_blocks = (p.output.rows + 15) / 16;
   const int block = static_cast<int>(ptx::block_index() * kWarps + ptx::thread_index() / 32);
   if (block >= row_blocks * p.output.unit_blocks) return;
   const int unit_block = block % p.output.unit_blocks, row0 = block / p.output.unit_blocks * 16;
-  const int lane = static_cast<int>(ptx::thread_index() % 32), units = p.output.unit_blocks * 64;
+  const int lane = static_cast<int>(ptx::thread_index() % 32);
   float z[1][8][4] = {};
   for (int split = 0; split < p.splits; ++split) {
     RH_UNROLL for (int half = 0; half < 2; ++half) {
       const int row = row0 + 8 * half + lane / 4;
       if (row >= p.output.rows) continue;
-      const float* const from = p.z + (int64_t{split} * p.output.rows + row) * units + unit_block * 64 + lane % 4 * 2;
+      const float* const from = z_row(p, split, row, unit_block);
       RH_UNROLL for (int j = 0; j < 8; ++j) {
         const uint64_t pair = ptx::ldg64(from + 8 * j);
         z[0][j][2 * half] += bits_float(static_cast<uint32_t>(pair));
@@ -64,8 +58,8 @@ RH_KERNEL(kThreads, 4) add_partial_rewards(RH_GRID_CONST const RewardParameters 
   const int64_t member = index / p.rows, row = index % p.rows;
   const float* const parts = p.r_part + member * p.blocks * p.rows + row;
   float sum = 0;
-  for (int64_t block = 0; block < p.blocks; ++block) sum += parts[block * p.rows];
-  p.rewards[index] = sum + p.b2[member];
+  for (int64_t block = 0; block < p.blocks; ++block) sum += ptx::ldg32f(parts + block * p.rows);
+  ptx::stg32f(p.rewards + index, sum + ptx::ldg32f(p.b2 + member));
 }
 
 // ---- launchers
@@ -136,9 +130,8 @@ cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& a, void* wo
                                        : sm80::forward_product(product, stream);
   if (error) return error;
   if (scratch.z) {
-    const FinishParameters finish = {scratch.z, scratch.splits, output};
     const int64_t blocks = ceil_divide(rows, 16) * units.blocks;
-    if (const cudaError_t failed = launch(forward_finish, {ceil_divide(blocks, kWarps), kThreads}, finish, stream)) {
+    if (const cudaError_t failed = launch<ForwardResult>(forward_finish, {ceil_divide(blocks, kWarps), kThreads}, product, stream)) {
       return failed;
     }
   }

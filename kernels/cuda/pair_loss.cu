@@ -52,9 +52,15 @@ struct Pair {
   bool good;
 };
 RH_DEVICE Pair listed_pair(const PairLossArguments& a, int64_t p) {
-  const int64_t chosen = a.chosen[p], rejected = a.rejected[p];
+  const int32_t chosen = static_cast<int32_t>(ptx::ldg32(a.chosen + p));
+  const int32_t rejected = static_cast<int32_t>(ptx::ldg32(a.rejected + p));
   const bool good = chosen >= 0 && chosen < a.rows && rejected >= 0 && rejected < a.rows && chosen != rejected;
   return {chosen, rejected, good};
+}
+
+// r[chosen] - r[rejected]
+RH_DEVICE float difference(const PairLossArguments& a, int64_t chosen, int64_t rejected) {
+  return ptx::ldg32f(a.rewards + chosen) - ptx::ldg32f(a.rewards + rejected);
 }
 
 // Thread 0 writes the loss, or what the block adds to it.
@@ -63,18 +69,18 @@ RH_DEVICE void finish_loss(const PairParameters& p, double block_loss, uint32_t 
   block_loss = block_sum<warps>(block_loss, shared);
   if (ptx::thread_index() != 0) return;
   if (p.blocks == 1) {
-    p.arguments.loss[0] = static_cast<float>(block_loss / p.arguments.normalizer);
+    ptx::stg32f(p.arguments.loss, static_cast<float>(block_loss / p.arguments.normalizer));
   } else {
-    p.losses[ptx::block_index()] = block_loss;
+    store_double(p.losses + ptx::block_index(), block_loss);
   }
 }
 
 // One block's: all blocks' losses, each thread's in ascending order.
 RH_DEVICE void add_losses(const PairParameters& p) {
   double sum = 0;
-  for (int64_t block = ptx::thread_index(); block < p.blocks; block += kThreads) sum += p.losses[block];
+  for (int64_t block = ptx::thread_index(); block < p.blocks; block += kThreads) sum += load_double(p.losses + block);
   sum = block_sum<kWarps>(sum, ptx::smem_base());
-  if (ptx::thread_index() == 0) p.arguments.loss[0] = static_cast<float>(sum / p.arguments.normalizer);
+  if (ptx::thread_index() == 0) ptx::stg32f(p.arguments.loss, static_cast<float>(sum / p.arguments.normalizer));
 }
 
 RH_KERNEL(kThreads, 4) adjacent_pairs(RH_GRID_CONST const PairParameters p) {
@@ -84,15 +90,15 @@ RH_KERNEL(kThreads, 4) adjacent_pairs(RH_GRID_CONST const PairParameters p) {
   RH_UNROLL for (int i = 0; i < kThreadPairs; ++i) {
     const int64_t pair = first + i * kThreads;
     if (pair >= a.pairs) break;
-    const float slope = pair_slope(a, p.scale, pair, a.rewards[2 * pair] - a.rewards[2 * pair + 1], loss);
+    const float slope = pair_slope(a, p.scale, pair, difference(a, 2 * pair, 2 * pair + 1), loss);
     if (!a.reward_gradient) continue;
-    a.reward_gradient[2 * pair] = 0.0f + slope;  // as a list's, which are added to 0: -0 becomes 0
-    a.reward_gradient[2 * pair + 1] = 0.0f - slope;
+    ptx::stg32f(a.reward_gradient + 2 * pair, 0.0f + slope);  // as a list's, which are added to 0: -0 becomes 0
+    ptx::stg32f(a.reward_gradient + 2 * pair + 1, 0.0f - slope);
   }
   if (a.reward_gradient) {  // rows in no pair
     const int64_t step = int64_t{ptx::block_count()} * kThreads;
     for (int64_t row = 2 * a.pairs + int64_t{ptx::block_index()} * kThreads + ptx::thread_index(); row < a.rows; row += step) {
-      a.reward_gradient[row] = 0.0f;
+      ptx::stg32f(a.reward_gradient + row, 0.0f);
     }
   }
   finish_loss<kWarps>(p, loss, ptx::smem_base());
@@ -109,9 +115,9 @@ RH_KERNEL(kShortThreads, 1) short_list(RH_GRID_CONST const PairParameters p) {
     const Pair pair = listed_pair(a, thread);
     float slope = 0;
     if (pair.good) {
-      slope = pair_slope(a, p.scale, thread, a.rewards[pair.chosen] - a.rewards[pair.rejected], loss);
+      slope = pair_slope(a, p.scale, thread, difference(a, pair.chosen, pair.rejected), loss);
     } else if (p.bad_pairs) {
-      *p.bad_pairs = 1;
+      ptx::atomic_or(p.bad_pairs, 1);
     }
     const auto row_word = [&](int64_t row) { return pair.good ? static_cast<uint32_t>(row) : ~0u; };
     ptx::sts128(shared + thread * 16, {row_word(pair.chosen), row_word(pair.rejected), float_bits(slope), 0});
@@ -125,7 +131,7 @@ RH_KERNEL(kShortThreads, 1) short_list(RH_GRID_CONST const PairParameters p) {
         if (entry.x == static_cast<uint32_t>(row)) sum += bits_float(entry.z);
         if (entry.y == static_cast<uint32_t>(row)) sum -= bits_float(entry.z);
       }
-      a.reward_gradient[row] = static_cast<float>(sum);
+      ptx::stg32f(a.reward_gradient + row, static_cast<float>(sum));
     }
   }
   finish_loss<kShortThreads / 32>(p, loss, shared + kShortPairs * 16);
@@ -141,12 +147,12 @@ RH_KERNEL(kThreads, 4) listed_pairs(RH_GRID_CONST const PairParameters p) {
     if (index >= a.pairs) break;
     const Pair pair = listed_pair(a, index);
     if (!pair.good) {
-      if (p.bad_pairs) *p.bad_pairs = 1;
+      if (p.bad_pairs) ptx::atomic_or(p.bad_pairs, 1);
       continue;
     }
-    const float slope = pair_slope(a, p.scale, index, a.rewards[pair.chosen] - a.rewards[pair.rejected], loss);
+    const float slope = pair_slope(a, p.scale, index, difference(a, pair.chosen, pair.rejected), loss);
     if (!a.reward_gradient) continue;
-    p.slopes[index] = slope;
+    ptx::stg32f(p.slopes + index, slope);
     ptx::atomic_add(p.counts + pair.chosen, 1);
     ptx::atomic_add(p.counts + pair.rejected, 1);
   }
@@ -162,7 +168,7 @@ RH_KERNEL(kThreads, 4) row_segments(RH_GRID_CONST const PairParameters p) {
     ptx::syncthreads();
   }
   const int64_t row = int64_t{ptx::block_index()} * kThreads + thread;
-  const uint32_t count = row < a.rows ? p.counts[row] : 0;
+  const uint32_t count = row < a.rows ? ptx::ldg32(p.counts + row) : 0;
   uint32_t before = 0, all = count;  // of the lanes below, and of as many lanes as have been added up
   RH_UNROLL for (uint32_t distance = 1; distance < 32; distance *= 2) {
     const uint32_t other = ptx::shfl_xor(all, static_cast<int>(distance));
@@ -181,8 +187,8 @@ RH_KERNEL(kThreads, 4) row_segments(RH_GRID_CONST const PairParameters p) {
   ptx::syncthreads();
   if (row >= a.rows) return;
   const uint32_t begin = ptx::lds32(shared + kWarps * 4) + before;
-  p.segments[row] = begin;
-  p.counts[row] = begin;  // from here on: the next free entry
+  ptx::stg32(p.segments + row, begin);
+  ptx::stg32(p.counts + row, begin);  // from here on: the next free entry
 }
 
 // 3 of 4: the entries.
@@ -192,8 +198,8 @@ RH_KERNEL(kThreads, 4) fill_segments(RH_GRID_CONST const PairParameters p) {
   const Pair pair = listed_pair(p.arguments, index);
   if (!pair.good) return;
   const uint32_t entry = 2 * static_cast<uint32_t>(index);
-  p.entries[ptx::atomic_add(p.counts + pair.chosen, 1)] = entry;
-  p.entries[ptx::atomic_add(p.counts + pair.rejected, 1)] = entry + 1;
+  ptx::stg32(p.entries + ptx::atomic_add(p.counts + pair.chosen, 1), entry);
+  ptx::stg32(p.entries + ptx::atomic_add(p.counts + pair.rejected, 1), entry + 1);
 }
 
 // 4 of 4: a warp a row. Its entries in ascending order of their pairs, then each lane's and the lanes' sum.
@@ -201,22 +207,22 @@ RH_KERNEL(kThreads, 4) gather_segments(RH_GRID_CONST const PairParameters p) {
   const uint32_t lane = ptx::thread_index() % 32;
   const int64_t row = int64_t{ptx::block_index()} * kWarps + ptx::thread_index() / 32;
   if (row >= p.arguments.rows) return;
-  const uint32_t begin = p.segments[row], count = p.counts[row] - begin;
+  const uint32_t begin = ptx::ldg32(p.segments + row), count = ptx::ldg32(p.counts + row) - begin;
   for (uint32_t i = lane; i < count; i += 32) {
-    const uint32_t entry = p.entries[begin + i];
+    const uint32_t entry = ptx::ldg32(p.entries + begin + i);
     uint32_t rank = 0;
-    for (uint32_t j = 0; j < count; ++j) rank += p.entries[begin + j] < entry;
-    p.ranked[begin + rank] = entry;
+    for (uint32_t j = 0; j < count; ++j) rank += ptx::ldg32(p.entries + begin + j) < entry;
+    ptx::stg32(p.ranked + begin + rank, entry);
   }
   ptx::syncwarp();
   double sum = 0;
   for (uint32_t i = lane; i < count; i += 32) {
-    const uint32_t entry = p.ranked[begin + i];
-    const double slope = p.slopes[entry / 2];
+    const uint32_t entry = ptx::ldg32(p.ranked + begin + i);
+    const double slope = ptx::ldg32f(p.slopes + entry / 2);
     sum += entry % 2 ? -slope : slope;
   }
   sum = warp_sum(sum);
-  if (lane == 0) p.arguments.reward_gradient[row] = static_cast<float>(sum);
+  if (lane == 0) ptx::stg32f(p.arguments.reward_gradient + row, static_cast<float>(sum));
 }
 
 // ---- launchers

@@ -11,17 +11,18 @@ namespace rewardhead::kernels::cuda {
 
 // dL/dd of pair p, d as yet without the margin; its loss is added to `loss`. scale: 1 / normalizer.
 RH_DEVICE float pair_slope(const PairLossArguments& a, float scale, int64_t p, float d, float& loss) {
-  if (a.margin) d -= a.margin[p];
+  if (a.margin) d -= ptx::ldg32f(a.margin + p);
   const Logistic<Scalar> f = logistic<Scalar>(d);
   float term = f.softplus_negative, slope = 0.0f - f.sigmoid_negative;
   if (a.label) {
-    const float label = a.label[p], other = 1.0f - label;
+    const float label = ptx::ldg32f(a.label + p), other = 1.0f - label;
     term = label * f.softplus_negative + other * f.softplus_positive;
     slope = other * f.sigmoid_positive - label * f.sigmoid_negative;
   }
   if (a.weight) {
-    term *= a.weight[p];
-    slope *= a.weight[p];
+    const float weight = ptx::ldg32f(a.weight + p);
+    term *= weight;
+    slope *= weight;
   }
   loss += term;
   return slope * scale;

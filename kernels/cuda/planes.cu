@@ -49,7 +49,7 @@ RH_KERNEL(1024, 1) vector_unscale(RH_GRID_CONST const SplitVector p) {
   const float* const from = p.from + ptx::block_index() * p.count;
   float largest = 0;
   for (int64_t i = ptx::thread_index(); p.half && i < p.count; i += 1024) {
-    const float magnitude = fabsf(from[i]);
+    const float magnitude = fabsf(ptx::ldg32f(from + i));
     if (magnitude <= 0x1.fffffep127f && magnitude > largest) largest = magnitude;
   }
   uint32_t bits = float_bits(largest);
@@ -68,7 +68,7 @@ RH_KERNEL(1024, 1) vector_unscale(RH_GRID_CONST const SplitVector p) {
   // 2^(exponent - 14), whose inverse is exact as well: the exponent is kept within what both can hold.
   const uint32_t exponent = bits >> 23;
   const uint32_t unscale = exponent < 30 ? 16 : exponent > 240 ? 226 : exponent - 14;
-  p.unscale[ptx::block_index()] = bits == 0 ? 1.0f : bits_float(unscale << 23);
+  ptx::stg32f(p.unscale + ptx::block_index(), bits == 0 ? 1.0f : bits_float(unscale << 23));
 }
 
 template <ptx::Input kInput>
@@ -77,9 +77,10 @@ RH_KERNEL(kThreads, 4) split_values(RH_GRID_CONST const SplitVector p) {
   const int64_t index = int64_t{ptx::block_index()} * kThreads + ptx::thread_index();
   if (index >= p.members * pairs) return;
   const int64_t member = index / pairs, k = index % pairs * 2;
-  const float scale = 1.0f / p.unscale[member];
+  const float scale = 1.0f / ptx::ldg32f(p.unscale + member);
   const float* const from = p.from + member * p.count;
-  float a = k < p.count ? scale * from[k] : 0.0f, b = k + 1 < p.count ? scale * from[k + 1] : 0.0f;
+  float a = k < p.count ? scale * ptx::ldg32f(from + k) : 0.0f;
+  float b = k + 1 < p.count ? scale * ptx::ldg32f(from + k + 1) : 0.0f;
   uint16_t* to = p.to + member * p.planes * p.padded + k;
   for (int plane = 0; plane < p.planes; ++plane, to += p.padded) ptx::stg32(to, take_plane<kInput>(a, b));
 }
@@ -94,16 +95,14 @@ cudaError_t split_matrix(const SplitMatrix& split, cudaStream_t stream) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     p.aligned = has_aligned_rows<Element>(split.from.data, split.from.stride);
     const LaunchShape shape = {ceil_divide(p.rows, kWarps), kThreads};
-    if (split.half) return launch(split_rows<Element, ptx::Input::f16>, shape, p, stream);
-    return launch(split_rows<Element, ptx::Input::bf16>, shape, p, stream);
+    return with_input(split.half, [&](auto input) { return launch(split_rows<Element, input>, shape, p, stream); });
   });
 }
 
 cudaError_t split_vector(const SplitVector& split, cudaStream_t stream) {
   if (const cudaError_t error = launch(vector_unscale, {split.members, 1024, 32 * 4}, split, stream)) return error;
   const LaunchShape shape = {ceil_divide(split.members * split.padded / 2, kThreads), kThreads};
-  if (split.half) return launch(split_values<ptx::Input::f16>, shape, split, stream);
-  return launch(split_values<ptx::Input::bf16>, shape, split, stream);
+  return with_input(split.half, [&](auto input) { return launch(split_values<input>, shape, split, stream); });
 }
 
 }  // namespace rewardhead::kernels::cuda

@@ -5,31 +5,23 @@
 #pragma once
 
 #include "kernels/cuda/head_epilogue.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/masked_epilogue.h"
 #include "kernels/cuda/planes.h"
 
 namespace rewardhead::kernels::cuda {
 
 // z = X W1^T, and the forward's epilogue, or parts of z.
-struct ForwardProduct {
+struct ForwardProduct : ForwardResult {
   Planes x, w1;
-  bool half;
-  int splits;
-  float* z;  // [splits][rows][64 unit_blocks], null unless splits > 1
-  HeadOutput output;
+  bool half;  // the type of operands: binary16, else bfloat16
 };
 
 // sum_k bit(row, k) v[k] B[k, column], and the backward's epilogue. dW1: rows are units; dX: rows are rows of X.
-struct MaskedProduct {
+struct MaskedProduct : MaskedOperand {
   bool rows_are_units;
   Planes b;  // rows: k
   bool half;
-  const uint32_t* mask;
-  int mask_row_blocks;
-  int first_block;    // dX: unit block of the mask where k begins
-  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
-  int64_t v_stride;   // k up to a multiple of 64
-  int v_planes;
   int splits;
   MaskedOutput output;
 };
@@ -39,6 +31,30 @@ struct ProductTile {
   int rows, columns, step;
   double step_us;
 };
+
+// What the kernels of both families are given beside the operands that they copy. Tiles: of columns, and of one split.
+struct ForwardTiles : ForwardResult {
+  Passes passes;
+  int columns;
+  int tiles_n, tiles;
+};
+inline ForwardTiles forward_tiles(const ForwardProduct& product, int tile_rows, int tile_units) {
+  const int tiles_n = static_cast<int>(ceil_divide(product.w1.rows, tile_units));
+  return {product, passes_of(product.x.planes, product.w1.planes), static_cast<int>(product.x.columns), tiles_n,
+          static_cast<int>(ceil_divide(product.x.rows, tile_rows)) * tiles_n};
+}
+
+struct MaskedTiles : MaskedOperand {
+  int b_planes, k;
+  int tiles_n, tiles;
+  int splits;
+  MaskedOutput output;
+};
+inline MaskedTiles masked_tiles(const MaskedProduct& product, int tile_rows, int tile_columns) {
+  const int tiles_n = static_cast<int>(ceil_divide(product.b.columns, tile_columns));
+  return {product, product.b.planes, static_cast<int>(product.b.rows), tiles_n,
+          static_cast<int>(ceil_divide(product.output.rows, tile_rows)) * tiles_n, product.splits, product.output};
+}
 
 namespace sm80 {
 extern const ProductTile kForwardTile, kMaskedTile;

@@ -142,8 +142,9 @@ RH_DEVICE void stg128f(float* to, Float4 v) {
 RH_DEVICE void stg128(void* to, Word4 v) {
   asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
-// Returns what was there.
+// Return what was there.
 RH_DEVICE uint32_t atomic_add(uint32_t* to, uint32_t v) { return atomicAdd(to, v); }
+RH_DEVICE uint32_t atomic_or(uint32_t* to, uint32_t v) { return atomicOr(to, v); }
 
 // ---- Warp and block
 RH_DEVICE float shfl_xor(float v, int lane_mask) { return __shfl_xor_sync(0xffffffffu, v, lane_mask); }

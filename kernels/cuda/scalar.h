@@ -33,12 +33,15 @@ RH_DEVICE float warp_sum(float value) {
   RH_UNROLL for (int distance = 16; distance > 0; distance /= 2) value += ptx::shfl_xor(value, distance);
   return value;
 }
-// A double is two words to shuffles and to shared memory.
+// A double is two words to shuffles and to shared memory, and its bits to global memory.
 RH_DEVICE double from_words(uint32_t low, uint32_t high) {
   return __builtin_bit_cast(double, uint64_t{high} << 32 | low);
 }
 RH_DEVICE uint32_t low_word(double value) { return static_cast<uint32_t>(__builtin_bit_cast(uint64_t, value)); }
 RH_DEVICE uint32_t high_word(double value) { return static_cast<uint32_t>(__builtin_bit_cast(uint64_t, value) >> 32); }
+
+RH_DEVICE double load_double(const double* from) { return __builtin_bit_cast(double, ptx::ldg64(from)); }
+RH_DEVICE void store_double(double* to, double value) { ptx::stg64(to, __builtin_bit_cast(uint64_t, value)); }
 
 RH_DEVICE double warp_sum(double value) {
   RH_UNROLL for (int distance = 16; distance > 0; distance /= 2) {

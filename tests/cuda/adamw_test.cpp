@@ -133,48 +133,56 @@ struct Size {
 };
 constexpr Size kSizes[] = {{1, 0, 1}, {5, 0, 3}, {4097, 0, 1}, {7, 3, 1}, {33, 130, 2}, {64, 8, 1}};
 
+void expect_unclipped(const Size& size, int64_t step, double magnitude, Random& random) {
+  SCOPED_TRACE(::testing::Message() << size.input << 'x' << size.hidden << 'x' << size.members << " step " << step
+                                    << " magnitude " << magnitude);
+  const Heads heads(size.input, size.hidden, size.members, random, magnitude);
+  AdamwStep o = options(step);
+  if (step == 10) o.beta1 = o.beta2 = o.weight_decay = 0;
+  const Outcome outcome = run(heads, o, false, 0);
+  expect_step(heads, o, outcome, std::vector<double>(size.members, 1.0));
+  ASSERT_TRUE(std::isnan(outcome.norm[0]));
+  ASSERT_TRUE(same_results(run(heads, o, false, 1), outcome)) << "an element's result depends on alignment";
+}
+
 TEST_P(DeviceTest, AdamwWithinTheErrorBound) {
   Random random(31);
   for (const Size size : kSizes) {
     for (const int64_t step : {1, 10, 1000000}) {
-      SCOPED_TRACE(::testing::Message() << size.input << 'x' << size.hidden << 'x' << size.members << " step " << step);
-      const Heads heads(size.input, size.hidden, size.members, random, step == 10 ? 1e-20 : 0.01);
-      AdamwStep o = options(step);
-      if (step == 10) o.beta1 = o.beta2 = o.weight_decay = 0;
-      const Outcome outcome = run(heads, o, false, 0);
-      expect_step(heads, o, outcome, std::vector<double>(size.members, 1.0));
+      expect_unclipped(size, step, step == 10 ? 1e-20 : 0.01, random);
       if (HasFatalFailure()) return;
-      ASSERT_TRUE(std::isnan(outcome.norm[0]));
-      ASSERT_TRUE(same_results(run(heads, o, false, 1), outcome)) << "an element's result depends on alignment";
     }
   }
 }
 
 // Norms are sums of squares within 64 + 1 u of their size, so roots within half of that; the scale divides once more.
+void expect_clipped(const Size& size, double clip, Random& random) {
+  SCOPED_TRACE(::testing::Message() << size.input << 'x' << size.hidden << 'x' << size.members << " clip " << clip);
+  const Heads heads(size.input, size.hidden, size.members, random, 0.1);
+  AdamwStep o = options(3);
+  o.clip_norm = clip;
+  const Outcome outcome = run(heads, o, true, 0);
+  std::vector<double> scales;
+  for (int64_t member = 0; member < size.members; ++member) {
+    double squares = 0;
+    for (int i = 0; i < 4; ++i) {
+      squares += reference::sum_of_squares(heads.gradients.tensors[i].data() + member * heads.counts[i], heads.counts[i]);
+    }
+    const double norm = std::sqrt(squares);
+    ASSERT_NEAR(outcome.norm[member], norm, 34 * kRoundoff * norm);
+    const double measured = outcome.norm[member];
+    scales.push_back(clip > 0 && measured + 1e-6 > clip ? clip / (measured + 1e-6) : 1);
+  }
+  expect_step(heads, o, outcome, scales);
+  ASSERT_TRUE(same_results(run(heads, o, true, 3), outcome));
+}
+
 TEST_P(DeviceTest, AdamwClipsEachMember) {
   Random random(32);
   for (const Size size : kSizes) {
     for (const double clip : {0.0, 0.05, 1e6}) {
-      SCOPED_TRACE(::testing::Message() << size.input << 'x' << size.hidden << 'x' << size.members << " clip " << clip);
-      const Heads heads(size.input, size.hidden, size.members, random, 0.1);
-      AdamwStep o = options(3);
-      o.clip_norm = clip;
-      const Outcome outcome = run(heads, o, true, 0);
-      std::vector<double> scales;
-      for (int64_t member = 0; member < size.members; ++member) {
-        double squares = 0;
-        for (int i = 0; i < 4; ++i) {
-          squares += reference::sum_of_squares(heads.gradients.tensors[i].data() + member * heads.counts[i],
-                                               heads.counts[i]);
-        }
-        const double norm = std::sqrt(squares);
-        ASSERT_NEAR(outcome.norm[member], norm, 34 * kRoundoff * norm);
-        const double measured = outcome.norm[member];
-        scales.push_back(clip > 0 && measured + 1e-6 > clip ? clip / (measured + 1e-6) : 1);
-      }
-      expect_step(heads, o, outcome, scales);
+      expect_clipped(size, clip, random);
       if (HasFatalFailure()) return;
-      ASSERT_TRUE(same_results(run(heads, o, true, 3), outcome));
     }
   }
 }
@@ -204,6 +212,23 @@ TEST_P(DeviceTest, AdamwKeepsNanInItsMember) {
     EXPECT_EQ(std::isnan(outcome.parameters.tensors[0][member * 12]), member == 1);
   }
 }
+
+class GeneratedAdamw : public GeneratedTest {
+ protected:
+  Size draw_size() {
+    const int64_t hidden = one_in(3) ? 0 : draw_of({{1, 9}, {60, 70}});
+    return {hidden ? draw_of({{1, 20}, {60, 70}}) : draw_of({{1, 9}, {4090, 4100}}), hidden, draw(random, 1, 3)};
+  }
+};
+TEST_P(GeneratedAdamw, WithinTheErrorBound) {
+  const Size size = draw_size();
+  expect_unclipped(size, draw_of({{1, 3}, {10, 100}, {1000000, 1000000}}), std::pow(10.0, draw(random, -12, 1)), random);
+}
+TEST_P(GeneratedAdamw, ClipsEachMember) {
+  const Size size = draw_size();
+  expect_clipped(size, one_in(4) ? 0 : std::pow(10.0, draw(random, -2, 3)), random);
+}
+RH_GENERATE(GeneratedAdamw, 60);
 
 }  // namespace
 }  // namespace rewardhead::kernels::cuda::testing

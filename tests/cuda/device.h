@@ -28,15 +28,15 @@ inline void check(cudaError_t error) { ASSERT_EQ(error, cudaSuccess) << cudaGetE
 // On the software device: the order in which threads, blocks and copies go, as if that hurt. A GPU has its own.
 #if REWARDHEAD_SIMT
 inline constexpr const char* kSchedules[] = {"random", "newest", "oldest"};
-inline void use_schedule(const std::string& name) {
+inline void use_schedule(const std::string& name, uint64_t seed = 1) {
   simt::set_schedule(name == "random"   ? simt::Schedule::random
                      : name == "newest" ? simt::Schedule::newest_first
                                         : simt::Schedule::oldest_first,
-                     1);
+                     seed);
 }
 #else
 inline constexpr const char* kSchedules[] = {"device"};
-inline void use_schedule(const std::string&) {}
+inline void use_schedule(const std::string&, uint64_t = 1) {}
 #endif
 
 // Of the device; 0 where there is none that can be used, whatever the reason.
@@ -109,7 +109,8 @@ class Array {
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  if (a.size() != b.size() || a.empty()) return a.size() == b.size();
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 // Every test runs once for each schedule.
@@ -124,5 +125,31 @@ class DeviceTest : public ::testing::TestWithParam<const char*> {
     return kSchedules[static_cast<size_t>(turn) % std::size(kSchedules)] == std::string(GetParam());
   }
 };
+
+// Generated cases: all is drawn from the case's number, the schedule too. They come in fifths (README.md), after which
+// the instances are named.
+class GeneratedTest : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    if (capability() < 80) GTEST_SKIP() << "there is no GPU of compute capability 8.0 or later";
+    use_schedule(kSchedules[static_cast<size_t>(GetParam()) % std::size(kSchedules)], random());
+  }
+  // One of the given ranges, then a number of it.
+  int64_t draw_of(std::initializer_list<std::pair<int64_t, int64_t>> ranges) {
+    const auto [first, last] = ranges.begin()[draw(random, 0, std::ssize(ranges) - 1)];
+    return draw(random, first, last);
+  }
+  bool one_in(int n) { return draw(random, 1, n) == 1; }
+
+  Random random{static_cast<uint64_t>(GetParam())};
+};
+#define RH_FIFTH(suite, count, fifth) \
+  INSTANTIATE_TEST_SUITE_P(Fifth##fifth, suite, ::testing::Range(fifth, count, 5), ::testing::PrintToStringParamName())
+#define RH_GENERATE(suite, count) \
+  RH_FIFTH(suite, count, 0);      \
+  RH_FIFTH(suite, count, 1);      \
+  RH_FIFTH(suite, count, 2);      \
+  RH_FIFTH(suite, count, 3);      \
+  RH_FIFTH(suite, count, 4)
 
 }  // namespace rewardhead::kernels::cuda::testing

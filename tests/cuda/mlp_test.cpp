@@ -100,7 +100,11 @@ void expect_exact(const MlpCase& c, Random& random) {
   if (!can_run(c)) return;
   SCOPED_TRACE(::testing::Message() << c);
   const Ensemble ensemble(c, random, integer_problem);
-  const MlpResults results = run(c, ensemble, static_cast<int64_t>(random() % 2));
+  const int64_t offset = draw(random, 0, 1);
+  const MlpResults results = run(c, ensemble, offset);
+  if (draw(random, 0, 7) == 0) {
+    ASSERT_TRUE(same_results(run(c, ensemble, 1 - offset), results)) << "at another address";
+  }
   std::vector<double> dx(c.sizes.rows * c.sizes.input);
   for (int64_t member = 0; member < c.members; ++member) {
     const Expected expected(*ensemble.problems[member], nullptr, false);
@@ -227,6 +231,40 @@ TEST_P(DeviceTest, MlpKeepsNanInItsRow) {
     for (const float dx : results.head.dx) EXPECT_FALSE(std::isnan(dx));  // whose row has a NaN in X only
   }
 }
+
+constexpr const char* kNeedsWgmma = "kernels of sm90/ need compute capability 9.0";
+
+// Sizes around tiles, small in other dimensions; gaps that keep rows aligned and gaps that do not.
+class GeneratedMlp : public GeneratedTest {
+ protected:
+  MlpCase draw_case(bool wgmma) {
+    MlpCase c;
+    Sizes& s = c.sizes;
+    s.rows = draw_of({{1, 40}, {120, 135}, {250, 264}});
+    s.input = draw_of({{1, 40}, {60, 70}, {120, 136}, {250, 260}});
+    s.hidden = draw_of({{1, 20}, {60, 70}, {120, 136}, {250, 260}});
+    s.dtype = kDtypes[draw(random, 0, 2)];
+    s.x_gap = one_in(2) ? (8 - s.input % 8) % 8 : draw(random, 0, 9);
+    s.dx_gap = draw(random, 0, 3);
+    c.members = one_in(3) ? draw(random, 2, 3) : 1;
+    c.planes = static_cast<int>(draw(random, 1, 3));
+    c.multiprocessors = one_in(2) ? 132 : static_cast<int>(draw(random, 1, 5));
+    c.spare_rows = one_in(3) ? draw(random, 1, 200) : 0;
+    c.wgmma = wgmma;
+    return c;
+  }
+};
+TEST_P(GeneratedMlp, Sm80Exact) { expect_exact(draw_case(false), random); }
+TEST_P(GeneratedMlp, Sm80WithinTheErrorBound) { expect_accurate(draw_case(false), random); }
+TEST_P(GeneratedMlp, Sm90aExact) {
+  if (capability() != 90) GTEST_SKIP() << kNeedsWgmma;
+  expect_exact(draw_case(true), random);
+}
+TEST_P(GeneratedMlp, Sm90aWithinTheErrorBound) {
+  if (capability() != 90) GTEST_SKIP() << kNeedsWgmma;
+  expect_accurate(draw_case(true), random);
+}
+RH_GENERATE(GeneratedMlp, 120);
 
 }  // namespace
 }  // namespace rewardhead::kernels::cuda::testing

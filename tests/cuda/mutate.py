@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks one line of a kernel at a time and checks that the tests on the software device notice.
 
-usage: mutate.py --build build/release [--only WORDS] [--every N --offset K]
+usage: mutate.py --build build/release [--only WORDS] [--every N --offset K | --sample N]
 
 Needs the built target cuda_tests. A mutant is caught if a test fails, the software device reports a hazard, or nothing
-comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on. Exit status 1: some were not.
+comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on; --sample N runs N, others for
+another REWARDHEAD_TURN in the environment (a number; 0 without). Exit status 1: some were not caught.
 """
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +39,8 @@ MUTANTS = [
      "block < p.blocks - (p.blocks > 1); ++block) sum"),
     ("parts of z not all added", "mlp_forward.cu", "split < p.splits; ++split", "split < p.splits - 1; ++split"),
     ("lower plane left out", "planes.cu", "fabsf(plane) <= 0x1.fffffep127f ? value - plane", "false ? value - plane"),
-    ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * from[k + 1] : 0.0f", "scale * 1.0f"),
+    ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * ptx::ldg32f(from + k + 1) : 0.0f",
+     "scale * 1.0f"),
     ("ldmatrix without trans", M80, "ptx::ldmatrix_x4_trans", "ptx::ldmatrix_x4"),
     ("a stage copied one step ahead", M80, "copy_stage(step + T::kStages - 1);\n    ptx::cp_async_commit",
      "copy_stage(step + T::kStages - 2);\n    ptx::cp_async_commit"),
@@ -49,7 +52,7 @@ MUTANTS = [
     ("padded units are stored", "masked_epilogue.h", "own < p.hidden)", "true)"),
     ("last column's pair stored whole", "masked_epilogue.h", "p.vectors && second && !adds", "p.vectors && !adds"),
     ("dX of the last member only", "masked_epilogue.h", "!kRowsAreUnits && p.add;", "false;"),
-    ("dw2 without b1 g", "mlp_backward.cu", "fmaf(p.b1[index], g, unscale * dot)", "unscale * dot"),
+    ("dw2 without b1 g", "mlp_backward.cu", "fmaf(ptx::ldg32f(p.b1 + index), g, unscale * dot)", "unscale * dot"),
     ("slot released before it is read", F90, "ptx::wgmma_wait<1>();  // the stage", "// the stage"),
     ("no last wait for wgmma", F90, "ptx::wgmma_wait<0>();", ""),
     ("no fence before wgmma", F90, "ptx::wgmma_fence();", ""),
@@ -74,21 +77,28 @@ MUTANTS = [
     ("no barrier before the slopes", "linear.cu", "    ptx::syncthreads();\n    if (static_cast<int>(2 * thread) < group) {",
      "    if (static_cast<int>(2 * thread) < group) {"),
     ("group copied while it is read", "linear.cu", "ptx::syncthreads();  // the group", "// the group"),
-    ("sums of a chunk's last rows", "linear.cu", "end - first < group ? static_cast<int>(end - first) : group", "group"),
+    ("slopes beyond the last pair", "linear.cu", "if (pair < p.pairs.pairs) {", "{"),
     ("chunks' slices not all added", "linear.cu", "other < kSlices; ++other", "other < kSlices - 1; ++other"),
     ("clipped norm without its first block", "adamw.cu", "block = ptx::thread_index(); block < p.square_blocks",
      "block = ptx::thread_index() + 1; block < p.square_blocks"),
     ("tail of squares", "adamw.cu", "if (k + 2 < end) g.z", "if (k + 3 < end) g.z"),
     ("moment without its bias correction", "adamw.cu", "s.learning_rate / bias1", "s.learning_rate"),
-    ("rejected gets the chosen's sign", "pair_loss.cu", "0.0f - slope;", "0.0f + slope;"),
-    ("entries added as they were filled", "pair_loss.cu", "p.ranked[begin + rank] = entry;", "p.ranked[begin + i] = entry;"),
-    ("bad pairs counted", "pair_loss.cu", "      if (p.bad_pairs) *p.bad_pairs = 1;\n      continue;", "      if (p.bad_pairs) *p.bad_pairs = 1;"),
+    ("rejected gets the chosen's sign", "pair_loss.cu", "0.0f - slope);", "0.0f + slope);"),
+    ("entries added as they were filled", "pair_loss.cu", "p.ranked + begin + rank, entry", "p.ranked + begin + i, entry"),
+    ("bad pairs counted", "pair_loss.cu", "ptx::atomic_or(p.bad_pairs, 1);\n      continue;", "ptx::atomic_or(p.bad_pairs, 1);"),
     ("segments overlap", "pair_loss.cu", "if (warp < thread / 32) before += total;", ""),
-    ("rows in no pair not written", "pair_loss.cu", "      a.reward_gradient[row] = 0.0f;", ""),
+    ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],
             "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"]}
 FLAGS = ["-xc++", "-std=c++20", "-O1", "-ffp-contract=off", "-DREWARDHEAD_SIMT=1", "-w", "-Wno-psabi"]
+
+
+def check_all():
+    for name, file, old, *_ in MUTANTS:
+        found = (ROOT / "kernels" / "cuda" / file).read_text().count(old)
+        if found != 1:
+            sys.exit(f"mutate.py: {file} has {found} times, expected once, '{old}', which '{name}' replaces")
 
 
 def tests_of(file):
@@ -105,15 +115,13 @@ def catch(mutant, build, scratch):
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(ROOT / "kernels" / "cuda", overlay)
     text = (overlay / file).read_text()
-    if old not in text:
-        sys.exit(f"mutate.py: {file} has no '{old}', which '{name}' replaces")
-    text = text.replace(old, new, 1)
+    text = text.replace(old, new)
     if more:
         text = text.replace(*more)
     (overlay / file).write_text(text)
     sources = next((found for prefix, found in COMPILED.items() if file.startswith(prefix)), [file])
-    folder = build / "tests" / "cuda" / "CMakeFiles" / "cuda_tests.dir"
-    objects = {str(o.relative_to(folder)): o for o in folder.rglob("*.o")}
+    folders = [build / "tests" / "cuda" / "CMakeFiles" / f"{target}.dir" for target in ("cuda_tests", "rewardhead_kernels_simt")]
+    objects = {str(o.relative_to(folder)): o for folder in folders for o in folder.rglob("*.o")}
     for source in sources:
         own = scratch / f"{source.replace('/', '_')}.o"
         subprocess.run(["c++", *FLAGS, f"-I{scratch}", f"-I{ROOT}/tests/simt/include", f"-I{ROOT}", "-c",
@@ -139,7 +147,12 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--sample", type=int)
     arguments = parser.parse_args()
+    if arguments.sample:
+        arguments.every = len(MUTANTS) // arguments.sample
+        arguments.offset = int(os.environ.get("REWARDHEAD_TURN", "0"))
+    check_all()
     chosen = [m for m in MUTANTS if arguments.only in m[0]][arguments.offset % arguments.every::arguments.every]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -82,85 +82,121 @@ struct LossExpected {
 // One to three blocks, both forms of lists.
 constexpr int64_t kPairs[] = {1, 2, 31, 33, 255, 257, 1023, 1024, 1025, 2500};
 
+// What a problem has: adjacent rows are its pairs unless it is a list.
+enum Options { kListed = 1, kMargins = 2, kWeights = 4, kLabels = 8 };
+
 // Even multiples of 256 are chosen, odd ones rejected; margins are multiples of 512, so d is never 0.
+void expect_exact(int64_t rows, int64_t pairs, int options, Random& random) {
+  SCOPED_TRACE(::testing::Message() << rows << " rows, " << pairs << " pairs, options " << options);
+  PairProblem p(rows, pairs);
+  for (int64_t row = 0; row < rows; ++row) {
+    p.rewards[row] = static_cast<float>(512 * draw(random, -3, 3) + (row % 2 ? 256 : 0));
+  }
+  if (options & kListed) p.draw_pairs(random);
+  for (int64_t i = 0; i < pairs; ++i) {
+    if (options & kMargins) p.margin.push_back(static_cast<float>(512 * draw(random, -1, 1)));
+    if (options & kWeights) p.weight.push_back(static_cast<float>(draw(random, 0, 3)));
+    if (options & kLabels) p.label.push_back(static_cast<float>(draw(random, 0, 4)) / 4);
+  }
+  const LossExpected expected(p);
+  const LossResults results = run(p);
+  ASSERT_EQ(results.loss, static_cast<float>(expected.loss));
+  for (int64_t row = 0; row < rows; ++row) {
+    ASSERT_EQ(results.gradient[row], static_cast<float>(expected.gradient[row])) << row;
+    ASSERT_FALSE(results.gradient[row] == 0 && std::signbit(results.gradient[row])) << row;
+  }
+  ASSERT_EQ(results.bad_pairs, 0u);
+}
+
 TEST_P(DeviceTest, PairLossExact) {
   Random random(21);
   for (const int64_t pairs : kPairs) {
     for (int options = 0; options < 16; ++options) {
-      SCOPED_TRACE(::testing::Message() << pairs << " pairs, options " << options);
-      const int64_t rows = options & 1 ? 5 + 40 * (options / 4) : 2 * pairs + options % 3;
-      PairProblem p(rows, pairs);
-      for (int64_t row = 0; row < rows; ++row) {
-        p.rewards[row] = static_cast<float>(512 * draw(random, -3, 3) + (row % 2 ? 256 : 0));
-      }
-      if (options & 1) p.draw_pairs(random);
-      for (int64_t i = 0; i < pairs; ++i) {
-        if (options & 2) p.margin.push_back(static_cast<float>(512 * draw(random, -1, 1)));
-        if (options & 4) p.weight.push_back(static_cast<float>(draw(random, 0, 3)));
-        if (options & 8) p.label.push_back(static_cast<float>(draw(random, 0, 4)) / 4);
-      }
-      const LossExpected expected(p);
-      const LossResults results = run(p);
-      ASSERT_EQ(results.loss, static_cast<float>(expected.loss));
-      for (int64_t row = 0; row < rows; ++row) {
-        ASSERT_EQ(results.gradient[row], static_cast<float>(expected.gradient[row])) << row;
-        ASSERT_FALSE(results.gradient[row] == 0 && std::signbit(results.gradient[row])) << row;
-      }
-      ASSERT_EQ(results.bad_pairs, 0u);
+      const int64_t rows = options & kListed ? 5 + 40 * (options / 4) : 2 * pairs + options % 3;
+      expect_exact(rows, pairs, options, random);
+      if (HasFatalFailure()) return;
     }
   }
 }
 
 // 8 u covers the 2 ulp of softplus and sigmoid, the products and 1 / normalizer; 2 u the two roundings of d; 4 u a
 // thread's losses in fp32. Sums beyond are in fp64.
-TEST_P(DeviceTest, PairLossWithinTheErrorBound) {
+void expect_accurate(double spread, int64_t rows, int64_t pairs, int options, Random& random) {
   constexpr double unit = 0x1p-24;
-  Random random(22);
   std::normal_distribution<double> normal;
   std::uniform_real_distribution<double> uniform(0, 1);
+  SCOPED_TRACE(::testing::Message() << "spread " << spread << " rows " << rows << " pairs " << pairs << " options " << options);
+  PairProblem p(rows, pairs);
+  p.normalizer = 3;
+  for (float& reward : p.rewards) reward = static_cast<float>(spread * normal(random));
+  if (options & kListed) p.draw_pairs(random);
+  for (int64_t i = 0; i < pairs && options & kWeights; ++i) {
+    p.margin.push_back(static_cast<float>(normal(random)));
+    p.weight.push_back(static_cast<float>(std::exp(normal(random))));
+    p.label.push_back(static_cast<float>(uniform(random)));
+  }
+  const LossExpected expected(p);
+  double loss_bound = 0;
+  std::vector<double> bound(p.rewards.size());
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int64_t c = options & kListed ? p.chosen[i] : 2 * i, r = options & kListed ? p.rejected[i] : 2 * i + 1;
+    const double margin = p.margin.empty() ? 0 : p.margin[i], weight = p.weight.empty() ? 1 : p.weight[i];
+    const double label = p.label.empty() ? 1 : p.label[i];
+    const double plain = double{p.rewards[c]} - p.rewards[r], d = plain - margin;
+    const double shift = unit * (std::abs(plain) + std::abs(d));
+    const double loss = label * reference::softplus(-d) + (1 - label) * reference::softplus(d);
+    const double slope = label * reference::sigmoid(-d) + (1 - label) * reference::sigmoid(d);
+    loss_bound += weight * (12 * unit * loss + shift) / p.normalizer;
+    const double slope_bound = weight * slope * (8 * unit + shift) / p.normalizer + 0x1p-149;
+    bound[c] += slope_bound;
+    bound[r] += slope_bound;
+  }
+  const LossResults results = run(p);
+  ASSERT_NEAR(results.loss, expected.loss, loss_bound + unit * expected.loss);
+  for (int64_t row = 0; row < rows; ++row) {
+    ASSERT_NEAR(results.gradient[row], expected.gradient[row],
+                bound[row] + unit * std::abs(expected.gradient[row])) << row;
+  }
+  ASSERT_TRUE(same_results(run(p), results));
+  const LossResults scored = run(p, false);
+  ASSERT_EQ(scored.loss, results.loss);
+  ASSERT_TRUE(std::isnan(scored.gradient[0])) << "written without being asked for";
+}
+
+TEST_P(DeviceTest, PairLossWithinTheErrorBound) {
+  Random random(22);
   for (const double spread : {0.01, 1.0, 10.0, 1000.0, 1e30}) {
     for (const int64_t rows : {40, 300}) {
-      for (int options = 0; options < 4; ++options) {
-        SCOPED_TRACE(::testing::Message() << "spread " << spread << " rows " << rows << " options " << options);
-        const int64_t pairs = options & 1 ? 1100 : rows / 2;
-        PairProblem p(rows, pairs);
-        p.normalizer = 3;
-        for (float& reward : p.rewards) reward = static_cast<float>(spread * normal(random));
-        if (options & 1) p.draw_pairs(random);
-        for (int64_t i = 0; i < pairs && options & 2; ++i) {
-          p.margin.push_back(static_cast<float>(normal(random)));
-          p.weight.push_back(static_cast<float>(std::exp(normal(random))));
-          p.label.push_back(static_cast<float>(uniform(random)));
-        }
-        const LossExpected expected(p);
-        double loss_bound = 0;
-        std::vector<double> bound(p.rewards.size());
-        for (int64_t i = 0; i < pairs; ++i) {
-          const int64_t c = options & 1 ? p.chosen[i] : 2 * i, r = options & 1 ? p.rejected[i] : 2 * i + 1;
-          const double margin = p.margin.empty() ? 0 : p.margin[i], weight = p.weight.empty() ? 1 : p.weight[i];
-          const double label = p.label.empty() ? 1 : p.label[i];
-          const double plain = double{p.rewards[c]} - p.rewards[r], d = plain - margin;
-          const double shift = unit * (std::abs(plain) + std::abs(d));
-          const double loss = label * reference::softplus(-d) + (1 - label) * reference::softplus(d);
-          const double slope = label * reference::sigmoid(-d) + (1 - label) * reference::sigmoid(d);
-          loss_bound += weight * (12 * unit * loss + shift) / p.normalizer;
-          const double slope_bound = weight * slope * (8 * unit + shift) / p.normalizer + 0x1p-149;
-          bound[c] += slope_bound;
-          bound[r] += slope_bound;
-        }
-        const LossResults results = run(p);
-        ASSERT_NEAR(results.loss, expected.loss, loss_bound + unit * expected.loss);
-        for (int64_t row = 0; row < rows; ++row) {
-          ASSERT_NEAR(results.gradient[row], expected.gradient[row],
-                      bound[row] + unit * std::abs(expected.gradient[row])) << row;
-        }
-        ASSERT_TRUE(same_results(run(p), results));
-        const LossResults scored = run(p, false);
-        ASSERT_EQ(scored.loss, results.loss);
-        ASSERT_TRUE(std::isnan(scored.gradient[0])) << "written without being asked for";
+      for (const int options : {0, +kListed, +kWeights, kListed | kWeights}) {
+        expect_accurate(spread, rows, options & kListed ? 1100 : rows / 2, options, random);
+        if (HasFatalFailure()) return;
       }
     }
   }
+}
+
+// A row's slopes are added in the order of its pairs, whatever the order in which blocks came by: each lane its own, then
+// the lanes' tree. Here a sum in another order is another number: 2^60 swallows up to 128 of what is added to it before
+// -2^60 is.
+TEST_P(DeviceTest, PairLossAddsInTheOrderOfPairs) {
+  Random random(25);
+  constexpr int32_t rows = 40;
+  PairProblem p(rows, 3000);  // all rewards 0: slopes are half the weights
+  double lanes[32] = {};
+  int entries = 0, large = 0;
+  for (int32_t i = 0; i < p.pairs; ++i) {
+    const bool of_row = draw(random, 0, 9) == 0, is_large = of_row && large < 100 && draw(random, 0, 1);
+    p.chosen.push_back(of_row ? 0 : 1);
+    p.rejected.push_back(static_cast<int32_t>(draw(random, 2, rows - 1)));
+    p.label.push_back(is_large ? static_cast<float>(large++ % 2) : 1);  // as many of either sign
+    p.weight.push_back(is_large ? 0x1p61f : static_cast<float>(draw(random, 1, 200)));
+    if (of_row) lanes[entries++ % 32] += (p.label[i] ? -0.5 : 0.5) * p.weight[i];
+  }
+  ASSERT_EQ(large, 100);
+  for (int distance = 16; distance > 0; distance /= 2) {
+    for (int lane = 0; lane < distance; ++lane) lanes[lane] += lanes[lane + distance];
+  }
+  EXPECT_EQ(run(p).gradient[0], static_cast<float>(lanes[0]));
 }
 
 // Bad pairs are absent, and said to be there.
@@ -212,6 +248,27 @@ TEST_P(DeviceTest, PairLossKeepsNanInItsPairs) {
     }
   }
 }
+
+class GeneratedPairs : public GeneratedTest {
+ protected:
+  // Rows in no pair, or in many; one block and several, short lists and others.
+  void draw_case() {
+    options = static_cast<int>(draw(random, 0, 15));
+    pairs = draw_of({{1, 40}, {250, 260}, {1020, 1030}, {1100, 1400}});
+    rows = options & kListed ? draw_of({{2, 40}, {120, 400}}) : 2 * pairs + draw(random, 0, 3);
+  }
+  int options;
+  int64_t pairs, rows;
+};
+TEST_P(GeneratedPairs, Exact) {
+  draw_case();
+  expect_exact(rows, pairs, options, random);
+}
+TEST_P(GeneratedPairs, WithinTheErrorBound) {
+  draw_case();
+  expect_accurate(std::pow(10.0, static_cast<double>(draw(random, -2, 4))), rows, pairs, options, random);
+}
+RH_GENERATE(GeneratedPairs, 100);
 
 }  // namespace
 }  // namespace rewardhead::kernels::cuda::testing

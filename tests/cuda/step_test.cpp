@@ -9,26 +9,27 @@
 namespace rewardhead::kernels::cuda::testing {
 namespace {
 
-constexpr int64_t kRows = 70, kInput = 40, kPairs = 35;
-
-// Heads with all that a step reads and writes. hidden 0: the linear head in one pass.
+// Heads with all that a step reads and writes. hidden 0: the linear head in one pass. Pairs are adjacent rows.
 class Step {
  public:
   Step(const Problem& problem, bool wgmma)
       : head_({&problem}, 0),
+        rows_(problem.sizes.rows),
+        input_(problem.sizes.input),
         hidden_(problem.sizes.hidden),
-        plan_{kRows, kInput, hidden_, 1, problem.sizes.dtype, 2, true, 4, wgmma},
+        pairs_(rows_ / 2),
+        plan_{rows_, input_, hidden_, 1, problem.sizes.dtype, 2, true, 4, wgmma},
         mask_(hidden_ ? static_cast<int64_t>(mlp_mask_bytes(plan_) / 4) : 0),
         first_(zeros()),
         second_(zeros()),
         loss_(1),
-        reward_gradient_(kRows),
+        reward_gradient_(rows_),
         norm_(1),
         forward_workspace_(hidden_ ? static_cast<int64_t>(mlp_forward_workspace(plan_)) : 0),
         pair_workspace_(static_cast<int64_t>(
-            hidden_ ? pair_loss_workspace(kRows, kPairs) : linear_step_workspace(kRows, kInput, kPairs))),
+            hidden_ ? pair_loss_workspace(rows_, pairs_) : linear_step_workspace(rows_, input_, pairs_))),
         backward_workspace_(hidden_ ? static_cast<int64_t>(mlp_backward_workspace(plan_)) : 0),
-        adamw_workspace_(static_cast<int64_t>(adamw_workspace(kInput, hidden_, 1))) {
+        adamw_workspace_(static_cast<int64_t>(adamw_workspace(input_, hidden_, 1))) {
     problem.head.each([&](const char*, const auto& tensor) { start_.emplace_back(tensor.begin(), tensor.end()); });
     for (const auto& tensor : start_) parameters_.emplace_back(std::ssize(tensor));
   }
@@ -60,8 +61,8 @@ class Step {
     const HeadTensors<float> p = view(parameters_);
     const HeadTensors<const float> parameters = {p.w1, p.b1, p.w2, p.b2};
     const ForwardArguments forward = {head_.x(), hidden_, parameters, head_.rewards().data(), mask};
-    const PairLossArguments pairs = {head_.rewards().data(), kRows,   kPairs,         nullptr,     nullptr, nullptr,
-                                     nullptr,                nullptr, double{kPairs}, loss_.data(), reward_gradient_.data()};
+    const PairLossArguments pairs = {head_.rewards().data(), rows_,        pairs_, nullptr, nullptr, nullptr, nullptr,
+                                     nullptr,                double(pairs_), loss_.data(), reward_gradient_.data()};
     const BackwardArguments backward = {head_.x(), hidden_, parameters, mask, reward_gradient_.data(),
                                         head_.gradient(), head_.dx().data(), head_.dx_stride()};
     if (hidden_) {
@@ -76,7 +77,7 @@ class Step {
     step.gradients = head_.gradient();
     step.first_moments = view(first_);
     step.second_moments = view(second_);
-    step.input = kInput;
+    step.input = input_;
     step.hidden = hidden_;
     step.members = 1;
     step.learning_rate = 0.01;
@@ -115,7 +116,7 @@ class Step {
   }
 
   DeviceHead head_;
-  int64_t hidden_;
+  int64_t rows_, input_, hidden_, pairs_;
   MlpPlan plan_;
   std::vector<std::vector<float>> start_;
   std::vector<Array<float>> parameters_;
@@ -139,41 +140,45 @@ struct Variant {
 constexpr Variant kVariants[] = {{0, false}, {72, false}, {72, true}};
 
 Problem step_problem(const Variant& variant, Random& random) {
-  return normal_problem({kRows, kInput, variant.hidden, Dtype::bf16}, random);
+  return normal_problem({70, 40, variant.hidden, Dtype::bf16}, random);
+}
+
+void expect_replay(const Problem& problem, bool wgmma) {
+  if (wgmma && capability() != 90) return;
+  SCOPED_TRACE(::testing::Message() << problem.sizes << " wgmma " << wgmma);
+  Step step(problem, wgmma);
+  step.reset(stream());
+  step.enqueue(stream());
+  const auto expected = step.results();
+  ASSERT_TRUE(std::isfinite(expected[0][0]));
+
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+  step.enqueue(stream());
+  check(cudaStreamEndCapture(stream(), &graph));
+  check(cudaGraphInstantiate(&executable, graph, 0));
+  for (int replay = 0; replay < 2; ++replay) {
+    step.reset(stream());
+    check(cudaGraphLaunch(executable, stream()));
+    ASSERT_TRUE(same_results(step.results(), expected)) << "replay " << replay;
+  }
+  check(cudaGraphExecDestroy(executable));
+  check(cudaGraphDestroy(graph));
 }
 
 TEST_P(DeviceTest, StepReplaysFromAGraph) {
   Random random(61);
   for (const Variant& variant : kVariants) {
-    if (variant.wgmma && capability() != 90) continue;
-    SCOPED_TRACE(::testing::Message() << "hidden " << variant.hidden << " wgmma " << variant.wgmma);
-    const Problem problem = step_problem(variant, random);
-    Step step(problem, variant.wgmma);
-    step.reset(stream());
-    step.enqueue(stream());
-    const auto expected = step.results();
-    ASSERT_TRUE(std::isfinite(expected[0][0]));
-
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
-    step.enqueue(stream());
-    check(cudaStreamEndCapture(stream(), &graph));
-    check(cudaGraphInstantiate(&executable, graph, 0));
-    for (int replay = 0; replay < 2; ++replay) {
-      step.reset(stream());
-      check(cudaGraphLaunch(executable, stream()));
-      ASSERT_TRUE(same_results(step.results(), expected)) << "replay " << replay;
-    }
-    check(cudaGraphExecDestroy(executable));
-    check(cudaGraphDestroy(graph));
+    expect_replay(step_problem(variant, random), variant.wgmma);
+    if (HasFatalFailure()) return;
   }
 }
 
-TEST_P(DeviceTest, StepsOfTwoStreamsKeepApart) {
-  Random random(62);
-  const Problem one = step_problem(kVariants[1], random), other = step_problem(kVariants[0], random);
-  Step steps[] = {Step(one, false), Step(other, false)};
+void expect_apart(const Problem& one, bool one_wgmma, const Problem& other, bool other_wgmma) {
+  if ((one_wgmma || other_wgmma) && capability() != 90) return;
+  SCOPED_TRACE(::testing::Message() << one.sizes << ", " << other.sizes);
+  Step steps[] = {Step(one, one_wgmma), Step(other, other_wgmma)};
   std::vector<std::vector<float>> expected[2];
   for (int i = 0; i < 2; ++i) {
     steps[i].reset(stream());
@@ -199,6 +204,11 @@ TEST_P(DeviceTest, StepsOfTwoStreamsKeepApart) {
   check(cudaStreamDestroy(side));
 }
 
+TEST_P(DeviceTest, StepsOfTwoStreamsKeepApart) {
+  Random random(62);
+  expect_apart(step_problem(kVariants[1], random), false, step_problem(kVariants[0], random), false);
+}
+
 #if REWARDHEAD_SIMT
 TEST_P(DeviceTest, StepOnlyEnqueues) {
   Random random(63);
@@ -219,6 +229,28 @@ TEST_P(DeviceTest, StepOnlyEnqueues) {
   }
 }
 #endif
+
+class GeneratedStep : public GeneratedTest {
+ protected:
+  Problem draw_problem() {
+    Sizes s = {draw_of({{2, 30}, {126, 132}}), draw_of({{1, 30}, {62, 68}}), one_in(3) ? 0 : draw_of({{1, 10}, {62, 68}}),
+               kDtypes[draw(random, 0, 2)]};
+    s.x_gap = draw(random, 0, 4);
+    s.dx_gap = draw(random, 0, 2);
+    return normal_problem(s, random);
+  }
+  bool draw_wgmma() { return one_in(2) && capability() == 90; }
+};
+TEST_P(GeneratedStep, ReplaysFromAGraph) {
+  const Problem problem = draw_problem();
+  expect_replay(problem, draw_wgmma());
+}
+TEST_P(GeneratedStep, TwoStreamsKeepApart) {
+  const Problem one = draw_problem(), other = draw_problem();
+  const bool one_wgmma = draw_wgmma();
+  expect_apart(one, one_wgmma, other, draw_wgmma());
+}
+RH_GENERATE(GeneratedStep, 50);
 
 }  // namespace
 }  // namespace rewardhead::kernels::cuda::testing

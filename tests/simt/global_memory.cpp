@@ -193,6 +193,15 @@ void store(void* to, const Value& v) {
   std::memcpy(to, &v, sizeof v);
 }
 
+template <class Change>
+uint32_t exchange(uint32_t* to, const Change& change) {
+  maybe_yield();
+  note_global(to, sizeof *to, sizeof *to, true, true);
+  const uint32_t old = *to;
+  *to = change(old);
+  return old;
+}
+
 }  // namespace
 
 uint16_t ldg16(const void* from) { return load<uint16_t>(from); }
@@ -221,11 +230,10 @@ void stg128f(float* to, Float4 v) {
 }
 void stg128(void* to, Word4 v) { store(to, v); }
 uint32_t atomic_add(uint32_t* to, uint32_t v) {
-  maybe_yield();
-  note_global(to, sizeof v, sizeof v, true, true);
-  const uint32_t old = *to;
-  *to = old + v;
-  return old;
+  return exchange(to, [&](uint32_t old) { return old + v; });
+}
+uint32_t atomic_or(uint32_t* to, uint32_t v) {
+  return exchange(to, [&](uint32_t old) { return old | v; });
 }
 
 }  // namespace ptx

@@ -69,6 +69,15 @@ TEST(Instructions, OneElectedLaneOfEachWarp) {
   EXPECT_EQ(out.host(), std::vector<uint32_t>(3, 1));
 }
 
+RH_KERNEL(32, 1) flags(RH_GRID_CONST const Buffers b) {
+  ptx::atomic_or(b.out + 1, ptx::atomic_or(b.out, 1u << ptx::thread_index()) ? 2 : 4);
+}
+TEST(Instructions, AtomicsReturnWhatWasThere) {
+  DeviceArray<uint32_t> out(std::vector<uint32_t>(2, 0));
+  run(one_block(32), flags, {nullptr, out.data(), {}, {}, {}, 0, 0});
+  EXPECT_EQ(out.host(), (std::vector<uint32_t>{~0u, 6}));  // one lane found 0, the others did not
+}
+
 TEST(Instructions, PrmtSelectsBytesAndReplicatesSigns) {
   EXPECT_EQ(ptx::prmt<0x3210>(0x11223344, 0xaabbccdd), 0x11223344u);
   EXPECT_EQ(ptx::prmt<0x7654>(0x11223344, 0xaabbccdd), 0xaabbccddu);

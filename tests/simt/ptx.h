@@ -76,6 +76,7 @@ void stg64f(float* to, float x, float y);
 void stg128f(float* to, Float4 v);
 void stg128(void* to, Word4 v);
 uint32_t atomic_add(uint32_t* to, uint32_t v);
+uint32_t atomic_or(uint32_t* to, uint32_t v);
 
 // ---- copies.cpp
 void cp_async16(uint32_t to, const void* from, uint32_t valid_bytes);

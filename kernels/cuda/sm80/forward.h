@@ -11,22 +11,15 @@
 // Bound (prediction): the tensor cores; 16 KB from L2 for each 1,024 clocks of them on an A100, 16 B a clock.
 #pragma once
 
-#include "kernels/cuda/head_epilogue.h"
-#include "kernels/cuda/planes.h"
+#include "kernels/cuda/products.h"
 
 namespace rewardhead::kernels::cuda::sm80 {
 
-struct ForwardParameters {
-  const uint16_t* x;   // [planes][rows][x_stride]
-  const uint16_t* w1;  // [planes][units][w1_stride], units a multiple of 64
+struct ForwardParameters : ForwardTiles {
+  const uint16_t* x;          // [planes][rows][x_stride]
+  const uint16_t* w1;         // [planes][units][w1_stride], units a multiple of 64
   int64_t x_plane, w1_plane;  // elements
   int64_t x_stride, w1_stride;
-  Passes passes;
-  int columns;
-  int tiles_n, tiles;  // of one split
-  int splits;
-  float* z;  // [splits][rows][64 unit_blocks], null unless splits > 1
-  HeadOutput output;
 };
 
 struct ForwardTile {
@@ -113,16 +106,7 @@ RH_KERNEL(ForwardTile::kThreads, 2) forward(RH_GRID_CONST const ForwardParameter
   }
 
   const int unit_block = (unit0 + warp_unit) / 64;
-  if (unit_block >= p.output.unit_blocks) return;
-  if (!p.z) return finish_block(p.output, z, row0 + warp_row, unit_block);
-  RH_UNROLL for (int i = 0; i < 4; ++i) {
-    RH_UNROLL for (int half = 0; half < 2; ++half) {
-      const int row = row0 + warp_row + 16 * i + 8 * half + static_cast<int>(lane / 4);
-      if (row >= p.output.rows) continue;
-      float* const to = p.z + (int64_t{split} * p.output.rows + row) * units + unit_block * 64 + lane % 4 * 2;
-      RH_UNROLL for (int j = 0; j < 8; ++j) ptx::stg64f(to + 8 * j, z[i][j][2 * half], z[i][j][2 * half + 1]);
-    }
-  }
+  if (unit_block < p.output.unit_blocks) keep_block(p, z, split, row0 + warp_row, unit_block);
 }
 
 }  // namespace rewardhead::kernels::cuda::sm80

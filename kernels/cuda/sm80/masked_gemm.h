@@ -17,23 +17,13 @@
 // Bound (prediction): the tensor cores; 18 KB from L2 for each 2,048 clocks of them on an A100, 9 B a clock.
 #pragma once
 
-#include "kernels/cuda/masked_epilogue.h"
+#include "kernels/cuda/products.h"
 
 namespace rewardhead::kernels::cuda::sm80 {
 
-struct MaskedGemmParameters {
+struct MaskedGemmParameters : MaskedTiles {
   const uint16_t* b;  // [planes][k][b_stride]
   int64_t b_plane, b_stride;
-  int b_planes, v_planes;
-  const uint32_t* mask;  // mask.h
-  int mask_row_blocks;
-  int first_block;    // dX: unit block of the mask where k begins
-  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
-  int64_t v_stride;   // k up to a multiple of 64
-  int k;
-  int tiles_n, tiles;  // of one split
-  int splits;
-  MaskedOutput output;
 };
 
 struct MaskedTile {

@@ -13,20 +13,13 @@
 // Bound (prediction): shared memory's port, which at 1,024 clocks a stage is 100 % busy; L2 32 KB a stage.
 #pragma once
 
-#include "kernels/cuda/head_epilogue.h"
-#include "kernels/cuda/planes.h"
+#include "kernels/cuda/products.h"
 #include "kernels/cuda/sm90/ring.h"
 
 namespace rewardhead::kernels::cuda::sm90 {
 
-struct ForwardParameters {
+struct ForwardParameters : ForwardTiles {  // of a cluster
   ptx::TensorMap x[kMaxPlanes], w1[kMaxPlanes];  // boxes of 64 columns x 128 rows, zeros outside
-  Passes passes;
-  int columns;
-  int tiles_n, tile_pairs;  // of units; of two tiles of rows
-  int splits;
-  float* z;  // [splits][rows][64 unit_blocks], null unless splits > 1
-  HeadOutput output;
 };
 
 struct ForwardTile {
@@ -40,12 +33,12 @@ struct ForwardTile {
 template <ptx::Input kInput>
 RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameters p) {
   using T = ForwardTile;
-  const uint32_t thread = ptx::thread_index(), lane = thread % 32, warp = ptx::uniform(thread / 32);
+  const uint32_t thread = ptx::thread_index(), warp = ptx::uniform(thread / 32);
   const uint32_t shared = ptx::smem_base(), full = shared + T::kBarriers, empty = full + 8 * T::kStages;
   const int rank = static_cast<int>(ptx::cluster_rank());
   const int first = static_cast<int>(ptx::block_index()) / T::kCluster;
   const int step_groups = static_cast<int>(ptx::block_count()) / T::kCluster;
-  const int split_groups = p.tile_pairs * p.tiles_n, groups = split_groups * p.splits;
+  const int groups = p.tiles * p.splits;
   const int pass_steps = (p.columns + T::kColumns - 1) / T::kColumns, all_steps = p.passes.count * pass_steps;
   const auto split_begin = [&](int split) { return static_cast<int>(int64_t{all_steps} * split / p.splits); };
 
@@ -64,7 +57,7 @@ RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameter
     ptx::setmaxnreg_dec<40>();
     if (warp == 0 && ptx::elect_one()) {
       for (int group = first; group < groups; group += step_groups) {
-        const int split = group / split_groups, tile = group % split_groups;
+        const int split = group / p.tiles, tile = group % p.tiles;
         const int row0 = (tile / p.tiles_n * T::kCluster + rank) * T::kRows, unit0 = tile % p.tiles_n * T::kUnits;
         for (int step = split_begin(split); step < split_begin(split + 1); ++step, ring.advance()) {
           ptx::mbar_wait(empty + 8 * ring.slot, ring.phase ^ 1);
@@ -85,7 +78,7 @@ RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameter
       if (thread % 128 < T::kCluster) ptx::mbar_arrive_remote(empty + 8 * slot, thread % 128);
     };
     for (int group = first; group < groups; group += step_groups) {
-      const int split = group / split_groups, tile = group % split_groups;
+      const int split = group / p.tiles, tile = group % p.tiles;
       const int tile_n = tile % p.tiles_n, steps = split_begin(split + 1) - split_begin(split);
       const int row = (tile / p.tiles_n * T::kCluster + rank) * T::kRows + static_cast<int>(warpgroup * 64 + warp % 4 * 16);
       float z[128];
@@ -109,21 +102,9 @@ RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameter
       RH_UNROLL for (int c = 0; c < 4; ++c) {  // 64 units each
         const int unit_block = tile_n * 4 + c;
         if (unit_block >= p.output.unit_blocks) break;
-        if (!p.z) {
-          float block[1][8][4];
-          RH_UNROLL for (int j = 0; j < 8; ++j) RH_UNROLL for (int e = 0; e < 4; ++e) block[0][j][e] = z[32 * c + 4 * j + e];
-          finish_block(p.output, block, row, unit_block);
-          continue;
-        }
-        RH_UNROLL for (int half = 0; half < 2; ++half) {
-          const int own = row + 8 * half + static_cast<int>(lane / 4);
-          if (own >= p.output.rows) continue;
-          float* const to = p.z + ((int64_t{split} * p.output.rows + own) * p.output.unit_blocks + unit_block) * 64 +
-                            lane % 4 * 2;
-          RH_UNROLL for (int j = 0; j < 8; ++j) {
-            ptx::stg64f(to + 8 * j, z[32 * c + 4 * j + 2 * half], z[32 * c + 4 * j + 2 * half + 1]);
-          }
-        }
+        float block[1][8][4];
+        RH_UNROLL for (int j = 0; j < 8; ++j) RH_UNROLL for (int e = 0; e < 4; ++e) block[0][j][e] = z[32 * c + 4 * j + e];
+        keep_block(p, block, split, row, unit_block);
       }
     }
   }

@@ -15,24 +15,13 @@
 // Bound (prediction): the tensor cores; L2 18 KB a stage of 1,024 clocks.
 #pragma once
 
-#include "kernels/cuda/masked_epilogue.h"
-#include "kernels/cuda/planes.h"
+#include "kernels/cuda/products.h"
 #include "kernels/cuda/sm90/ring.h"
 
 namespace rewardhead::kernels::cuda::sm90 {
 
-struct MaskedGemmParameters {
+struct MaskedGemmParameters : MaskedTiles {
   ptx::TensorMap b[kMaxPlanes];  // boxes of 64 columns x 64 k, zeros outside
-  int b_planes, v_planes;
-  const uint32_t* mask;  // mask.h
-  int mask_row_blocks;
-  int first_block;    // dX: unit block of the mask where k begins
-  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
-  int64_t v_stride;   // k up to a multiple of 64
-  int k;
-  int tiles_n, tiles;  // of one split
-  int splits;
-  MaskedOutput output;
 };
 
 struct MaskedTile {

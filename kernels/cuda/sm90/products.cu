@@ -2,13 +2,10 @@
 //
 // Launchers of the matrix products for sm_90a: tensor maps, and grids of persistent blocks.
 #define RH_SM90A 1
-#include "kernels/cuda/products.h"
-
 #include <cuda.h>
 
 #include <algorithm>
 
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm90/forward.h"
 #include "kernels/cuda/sm90/masked_gemm.h"
 
@@ -60,47 +57,24 @@ const ProductTile kMaskedTile = {MaskedTile::kRows, MaskedTile::kColumns, Masked
 
 cudaError_t forward_product(const ForwardProduct& product, int multiprocessors, cudaStream_t stream) {
   using Tile = ForwardTile;
-  ForwardParameters p = {};
+  ForwardParameters p = {forward_tiles(product, Tile::kRows * Tile::kCluster, Tile::kUnits), {}, {}};
   if (const cudaError_t error = make_maps(product.x, product.half, 128, p.x)) return error;
   if (const cudaError_t error = make_maps(product.w1, product.half, 128, p.w1)) return error;
-  p.passes = passes_of(product.x.planes, product.w1.planes);
-  p.columns = static_cast<int>(product.x.columns);
-  p.tiles_n = static_cast<int>(ceil_divide(product.w1.rows, Tile::kUnits));
-  p.tile_pairs = static_cast<int>(ceil_divide(product.x.rows, Tile::kRows * Tile::kCluster));
-  p.splits = product.splits;
-  p.z = product.z;
-  p.output = product.output;
-  const int64_t groups = int64_t{p.tile_pairs} * p.tiles_n * p.splits;
-  const int64_t clusters = std::min<int64_t>(groups, std::max(multiprocessors / Tile::kCluster, 1));
+  const int64_t clusters = std::min<int64_t>(int64_t{p.tiles} * p.splits, std::max(multiprocessors / Tile::kCluster, 1));
   const LaunchShape shape = {clusters * Tile::kCluster, Tile::kThreads, Tile::kSharedBytes, Tile::kCluster};
-  return product.half ? launch(forward<ptx::Input::f16>, shape, p, stream)
-                      : launch(forward<ptx::Input::bf16>, shape, p, stream);
+  return with_input(product.half, [&](auto input) { return launch(forward<input>, shape, p, stream); });
 }
 
 cudaError_t masked_product(const MaskedProduct& product, int multiprocessors, cudaStream_t stream) {
   using Tile = MaskedTile;
-  MaskedGemmParameters p = {};
+  MaskedGemmParameters p = {masked_tiles(product, Tile::kRows, Tile::kColumns), {}};
   if (const cudaError_t error = make_maps(product.b, product.half, 64, p.b)) return error;
-  p.b_planes = product.b.planes;
-  p.v_planes = product.v_planes;
-  p.mask = product.mask;
-  p.mask_row_blocks = product.mask_row_blocks;
-  p.first_block = product.first_block;
-  p.v = product.v;
-  p.v_stride = product.v_stride;
-  p.k = static_cast<int>(product.b.rows);
-  p.tiles_n = static_cast<int>(ceil_divide(product.b.columns, Tile::kColumns));
-  p.tiles = static_cast<int>(ceil_divide(product.output.rows, Tile::kRows)) * p.tiles_n;
-  p.splits = product.splits;
-  p.output = product.output;
   const int64_t blocks = std::min<int64_t>(int64_t{p.tiles} * p.splits, multiprocessors);
   const LaunchShape shape = {blocks, Tile::kThreads, Tile::kSharedBytes};
-  if (product.half) {
-    return product.rows_are_units ? launch(masked_gemm<ptx::Input::f16, true>, shape, p, stream)
-                                  : launch(masked_gemm<ptx::Input::f16, false>, shape, p, stream);
-  }
-  return product.rows_are_units ? launch(masked_gemm<ptx::Input::bf16, true>, shape, p, stream)
-                                : launch(masked_gemm<ptx::Input::bf16, false>, shape, p, stream);
+  return with_input(product.half, [&](auto input) {
+    return product.rows_are_units ? launch(masked_gemm<input, true>, shape, p, stream)
+                                  : launch(masked_gemm<input, false>, shape, p, stream);
+  });
 }
 
 }  // namespace rewardhead::kernels::cuda::sm90
