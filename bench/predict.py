@@ -211,8 +211,8 @@ def print_constants(card):
     print(
         f"""{card.name}: {card.multiprocessors} multiprocessors at {card.clock / 1e9:.2f} GHz,
 {card.multiply_adds} multiply-adds a clock and multiprocessor, memory {card.memory / 1e12:.2f} TB/s.
-Assumed: L2 to multiprocessors {card.l2 / 1e12:.2f} TB/s; {GAP * 1e6:g} us between kernels; {RAMP * 1e6:g} us to fill and
-drain a product; {SMALL * 1e6:g} us the least of any other kernel.
+Assumed: L2 to multiprocessors {card.l2 / 1e12:.2f} TB/s; {GAP * 1e6:g} us between kernels; {RAMP * 1e6:g} us to fill
+and drain a product; {SMALL * 1e6:g} us the least of any other kernel.
 """
     )
 
