@@ -23,6 +23,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/peers/cuda.h"
@@ -234,12 +235,13 @@ void register_all(Bench& bench) {
   }
 }
 
-// Those that this GPU has; of the others one line each.
+// Those that this GPU has and that pass their check of themselves, which a plan brings about; of others one line each.
 void find_implementations(Bench& bench) {
   for (const char* name : {"sm90a", "sm80", "cublaslt"}) {
     try {
-      bench.implementations.push_back(
-          {name, Context({.device = RH_DEVICE_CUDA, .isa = name, .stream = bench.stream})});
+      Context context({.device = RH_DEVICE_CUDA, .isa = name, .stream = bench.stream});
+      const Plan checked(context, {.rows = 128, .input_dim = 64, .hidden_dim = 64, .max_pairs = 64});
+      bench.implementations.push_back({name, std::move(context)});
     } catch (const Error& e) {
       std::fprintf(stderr, "bench_cuda: peer left out: %s: %s\n", name, e.what());
     }
@@ -274,6 +276,7 @@ int run(int argc, char** argv) {
   }
   check_cuda(cudaStreamCreateWithFlags(&bench.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   find_implementations(bench);
+  if (bench.implementations.empty()) throw std::runtime_error("no implementation is left");
   bench.limits = {copy_bandwidth(bench.stream), tensor_peak()};
   add_context(bench);
   register_all(bench);
