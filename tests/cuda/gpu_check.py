@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,6 @@ class Step:
     needs: tuple = ()  # steps without whose success it cannot run
     minutes: float = 10
     left_out: str = ""  # why it is not even tried
-    environment: dict = field(default_factory=dict)
     results: str = ""  # a JSON file that it writes, which goes into OUT.json
     table: bool = False  # show its output
 
@@ -78,6 +77,13 @@ def find_nvcc():
     return None, "; ".join(found) or "nvcc was not found"
 
 
+def toolkit_of(nvcc):
+    """The folder that nvcc calls its own, wherever a link or a script to it lies."""
+    dry = subprocess.run([nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"], capture_output=True, text=True)
+    found = re.search(r"^#\$ TOP=(.+)$", dry.stderr, re.MULTILINE)
+    return Path(found[1]).resolve() if found else Path(nvcc).resolve().parent.parent
+
+
 def steps(build, capability, nvcc, nvcc_reason):
     program, tests, bench = build / "rewardhead", build / "tests/cuda/gpu_tests", build / "bench/bench_cuda"
     measured, torch_measured = build / "bench_cuda.json", build / "torch_cuda.json"
@@ -87,8 +93,8 @@ def steps(build, capability, nvcc, nvcc_reason):
     yield Step("toolkit", [nvcc, "--version"], left_out=no_nvcc)
     configure = ["cmake", "-G", "Ninja", "-S", ROOT, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DREWARDHEAD_CUDA=ON"]
     configure += ["-DREWARDHEAD_GPU_TESTS=ON", f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}"]
-    configure += [f"-DCUDAToolkit_ROOT={Path(nvcc).resolve().parent.parent}"] if nvcc else []
-    yield Step("configure", configure, ("toolkit",), environment={"CUDACXX": nvcc})
+    configure += [f"-DCUDAToolkit_ROOT={toolkit_of(nvcc)}"] if nvcc else []
+    yield Step("configure", configure, ("toolkit",))
     targets = ["rewardhead_cli", "gpu_tests", "bench_cuda"]
     yield Step("build", ["cmake", "--build", build, "--target", *targets], ("configure",), minutes=60)
 
@@ -121,7 +127,7 @@ def run_step(step):
     record = {"step": step.name, "command": command}
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                   errors="replace", env=os.environ | step.environment, start_new_session=True)
+                                   errors="replace", start_new_session=True)
     except OSError as error:
         return record | {"state": "failed", "output": str(error)}
     try:
