@@ -36,31 +36,6 @@
 namespace rewardhead::bench {
 namespace {
 
-// "", or what differs by more than rounding. The norm of the difference beside the norm: single gradients may differ
-// more, since a z within rounding of 0 is active here and not there.
-std::string difference(const Results& ours, const Results& theirs) {
-  std::string found;
-  const auto compare = [&](const char* name, const Array<float>& a, const Array<float>& b, double tolerance) {
-    double distance = 0, norm = 0;
-    for (size_t i = 0; i < a.size(); ++i) {
-      distance += std::pow(static_cast<double>(a[i]) - b[i], 2);
-      norm += std::pow(static_cast<double>(a[i]), 2);
-    }
-    const double relative = std::sqrt(distance / norm);
-    if (a.empty() || relative <= tolerance) return;  // NaN is not <= anything
-    found += std::string(name) + " differ by " + std::to_string(relative) + "; ";
-  };
-  compare("rewards", ours.rewards, theirs.rewards, 1e-4);
-  compare("loss", ours.loss, theirs.loss, 1e-4);
-  compare("reward gradients", ours.reward_gradient, theirs.reward_gradient, 1e-4);
-  compare("gradients", ours.gradients.values, theirs.gradients.values, 1e-2);
-  compare("input gradients", ours.input_gradient, theirs.input_gradient, 1e-2);
-  compare("parameters", ours.parameters.values, theirs.parameters.values, 1e-4);
-  compare("first moments", ours.first_moments.values, theirs.first_moments.values, 1e-4);
-  compare("second moments", ours.second_moments.values, theirs.second_moments.values, 1e-4);
-  return found;
-}
-
 // The problem of the latest workload and all who have computed it, for repetitions in turns. A benchmark of another
 // workload frees them.
 class Cache {

@@ -78,6 +78,29 @@ std::vector<Group> groups() {
   };
 }
 
+// A GPU wants larger batches than two cores do, and few rows are bound by launches.
+std::vector<Group> cuda_groups() {
+  const std::vector<Shape> mlp = {{4096, 256, 1024}, {4096, 1024, 2048}, {3584, 3584, 1024}, {8192, 8192, 512}};
+  const std::vector<Shape> linear = {{4096, 0, 4096}};
+  return {
+      {"shapes", {forward, backward, backward_dx, step, step_dx, adamw, train}, mlp, RH_BF16},
+      {"shapes", {forward, backward, backward_dx, step}, {{4096, 1024, 2048}}},
+      {"shapes", {forward, backward, step, train}, linear, RH_BF16},
+      {"shapes", {step}, linear},
+      {"shapes", {pair_loss}, {{0, 0, 2048}}},
+      {"shapes", {pair_loss}, {{0, 0, 1052}}, RH_F32, 11650},
+      {"shapes", {pair_loss}, {{0, 0, 100'000}}, RH_F32, 10'000'000},
+      {"A", {step, train}, all_of({2048, 4096}, {0, 256}, {8, 32}), RH_BF16},
+      {"B", {step, train}, all_of({2048, 4096}, {0, 256}, {128, 1024}), RH_BF16},
+      {"C", {step}, {{4096, 0, 32768}}, RH_BF16},
+      {"D", {step}, {{3584, 3584, 50}}, RH_BF16},
+      {"E", {step}, all_of({384, 2048, 4096}, {256, 1024}, {1052})},
+      {"F", {forward}, {{384, 256, 1'000'000}, {384, 0, 1'000'000}}, RH_BF16},
+      {"G", {step}, {{2048, 128, 128}}, RH_F32, 0, 20},
+      {"H", {forward}, all_of({2048}, {256}, {4, 50, 500}), RH_BF16},
+  };
+}
+
 const char* operation_name(Operation operation) {
   switch (operation) {
     case forward:
@@ -92,16 +115,21 @@ const char* operation_name(Operation operation) {
       return "step_dx";
     case adamw:
       return "adamw";
+    case backward_dx:
+      return "backward_dx";
+    case train:
+      return "train";
   }
   return "";
 }
 
 // The list without repetition: a shape of several regimes is measured once.
-std::vector<Workload> expand() {
+std::vector<Workload> expand(const std::vector<Group>& groups) {
   std::vector<Workload> list;
-  for (const Group& group : groups()) {
+  for (const Group& group : groups) {
     for (const Operation operation : group.operations) {
-      const bool has_loss = operation == pair_loss || operation == step || operation == step_dx;
+      const bool has_loss =
+          operation == pair_loss || operation == step || operation == step_dx || operation == train;
       for (const auto& [input, hidden, rows] : group.shapes) {
         const int64_t pairs = !has_loss ? 0 : group.pairs > 0 ? group.pairs : rows / 2;
         const Workload workload{group.regimes, operation, input,       hidden,        group.members,
@@ -140,7 +168,9 @@ double Workload::flops() const {
     case forward:
     case backward:
       return product;
+    case backward_dx:
     case step:
+    case train:
       return 2 * product;
     case step_dx:
       return 3 * product;
@@ -160,6 +190,8 @@ double Workload::bytes() const {
         return x + tensors + rewards;
       case backward:
         return x + rewards + (hidden == 0 ? 1 : 2) * tensors;  // dw of the linear head does not need w
+      case backward_dx:
+        return x + rewards + (hidden == 0 ? 1 : 2) * tensors + 4 * rows * input;
       case pair_loss:
         return list + 2 * rewards;
       case step:
@@ -168,6 +200,8 @@ double Workload::bytes() const {
         return x + 2 * tensors + list + 2 * rewards + 4 * rows * input;
       case adamw:
         return 7 * tensors;
+      case train:  // AdamW reads again what the step has read and written
+        return x + 9 * tensors + list + 2 * rewards;
     }
     return 0;
   };
@@ -175,7 +209,12 @@ double Workload::bytes() const {
 }
 
 const std::vector<Workload>& workloads() {
-  static const std::vector<Workload> list = expand();
+  static const std::vector<Workload> list = expand(groups());
+  return list;
+}
+
+const std::vector<Workload>& cuda_workloads() {
+  static const std::vector<Workload> list = expand(cuda_groups());
   return list;
 }
 

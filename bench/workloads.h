@@ -12,12 +12,14 @@
 namespace rewardhead::bench {
 
 enum class Operation {
-  forward,    // rewards of X
-  backward,   // gradients of all parameters from the rewards' gradient; the forward was done before
-  pair_loss,  // loss and the rewards' gradient
-  step,       // forward, pair loss, gradients of all parameters
-  step_dx,    // the same and the gradient of X
-  adamw       // one update
+  forward,      // rewards of X
+  backward,     // gradients of all parameters from the rewards' gradient; the forward was done before
+  backward_dx,  // the same and the gradient of X
+  pair_loss,    // loss and the rewards' gradient
+  step,         // forward, pair loss, gradients of all parameters
+  step_dx,      // the same and the gradient of X
+  adamw,        // one update
+  train         // step and adamw: what rh_train_step does
 };
 
 // A dimension that the operation does not have is 0. hidden 0 with an input is the linear head.
@@ -31,6 +33,8 @@ struct Workload {
 
   bool scores() const { return operation != Operation::adamw && operation != Operation::pair_loss; }
   bool trains() const { return scores() && operation != Operation::forward; }
+  bool updates() const { return operation == Operation::adamw || operation == Operation::train; }
+  bool has_input_gradient() const { return operation == Operation::step_dx || operation == Operation::backward_dx; }
   bool has_loss() const { return pairs > 0; }
   bool adjacent() const { return 2 * pairs == rows; }  // pair i is rows 2i and 2i+1
   int64_t parameters() const { return members * (hidden == 0 ? input : hidden * (input + 2) + 1); }
@@ -48,6 +52,7 @@ struct Workload {
   double bytes() const;
 };
 
-const std::vector<Workload>& workloads();
+const std::vector<Workload>& workloads();       // of the CPU
+const std::vector<Workload>& cuda_workloads();  // of a GPU
 
 }  // namespace rewardhead::bench

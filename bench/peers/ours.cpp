@@ -7,24 +7,6 @@
 namespace rewardhead::bench {
 namespace {
 
-uint32_t operations(Operation operation) {
-  switch (operation) {
-    case Operation::forward:
-      return RH_FORWARD;
-    case Operation::backward:
-      return RH_BACKWARD;
-    case Operation::pair_loss:
-      return RH_PAIR_LOSS;
-    case Operation::step:
-      return RH_PAIR_LOSS | RH_BACKWARD;
-    case Operation::step_dx:
-      return RH_PAIR_LOSS | RH_BACKWARD | RH_INPUT_GRADIENT;
-    case Operation::adamw:
-      return RH_OPTIMIZER;
-  }
-  return 0;
-}
-
 // Through the C functions, because the wrapper's Head is one head and an ensemble has many.
 class Ours final : public Peer {
  public:

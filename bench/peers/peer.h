@@ -46,6 +46,10 @@ class Peer {
         return step();
       case Operation::adamw:
         return adamw();
+      case Operation::backward_dx:
+        return backward();
+      case Operation::train:
+        return train();
     }
   }
   virtual void set_threads() {}  // where the library has one setting for the process; before run() and its like
@@ -66,7 +70,17 @@ class Peer {
     pair_loss();
     backward();
   }
+  virtual void train() {
+    step();
+    adamw();
+  }
 };
+
+// What a plan for it executes, of RH_FORWARD and the others.
+uint32_t operations(Operation operation);
+
+// "", or what differs by more than rounding.
+std::string difference(const Results& ours, const Results& theirs);
 
 struct PeerEntry {
   std::string name;         // as in the benchmarks' names

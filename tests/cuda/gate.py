@@ -8,9 +8,14 @@ Compiles every kernel for every architecture. Spills, local memory and the C75xx
 serialises wgmma are errors. Registers, static shared memory and barriers of each kernel must be those of gate.txt,
 which --update writes anew for review; with another nvcc than wrote it they are not compared, and that is said.
 Dynamic shared memory is a constant in the sources, and the launchers' business.
+
+Where nvdisasm is installed (PyPI: nvidia-cuda-nvdisasm), the main loops of the matrix products are held against
+gate_loops.txt likewise (sass.py): how many instructions they have, and of the kinds that matter. A memory fence in one
+is an error.
 """
 import argparse
 import concurrent.futures
+import difflib
 import os
 import re
 import shutil
@@ -18,34 +23,63 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sass
+
 ARCHITECTURES = ["80", "86", "89", "90", "100", "120"]
 WGMMA_ARCHITECTURES = ["90a"]  # of what lies in sm90/
 FLAGS = ["-std=c++20", "-fmad=false", "--expt-relaxed-constexpr", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage,-Werror"]
+PRODUCTS = ["sm80", "sm90"]  # folders of what has main loops to look at
 SKIPPED = 77
 
 
-def compile_one(nvcc, root, source, architectures, scratch):
-    """[(architecture, kernel, registers, shared, barriers)], or what went wrong."""
+def short_name(demangled):
+    """With template arguments, without return type, namespaces and parameters."""
+    name = re.sub(r"^void ", "", re.sub(r"\(anonymous namespace\)::", "", demangled))
+    name = re.sub(r"\((?:\w|::)+\)(?=\d)", "", name.rsplit("(", 1)[0]).replace("rewardhead::kernels::", "")
+    return name.replace("cuda::", "")
+
+
+def by_architecture(line):
+    return int(re.match(r"sm_(\d+)", line)[1]), line
+
+
+def loops_of(folder, nvdisasm):
+    """Lines of gate_loops.txt about the machine code in a folder, and what is wrong."""
+    lines, errors = [], []
+    for cubin in sorted(folder.glob("*.cubin")):
+        rows, wrong = sass.describe(cubin, nvdisasm)
+        errors += wrong
+        for architecture, mangled, loops in rows:
+            demangled = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
+            lines += [f"sm_{architecture:4} {short_name(demangled)}: {loop}" for loop in loops]
+    return sorted(lines, key=by_architecture), errors
+
+
+def compile_one(nvcc, nvdisasm, root, source, architectures, scratch):
+    """[(architecture, kernel, registers, shared, barriers)], [lines of gate_loops.txt], or what went wrong."""
     made = scratch / f"{source.parent.name}_{source.stem}.o"
+    kept = scratch / source.parent.name
+    looks = nvdisasm and source.parent.name in PRODUCTS
+    if looks:
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
     targets = [word for a in architectures for word in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
-    run = subprocess.run([nvcc, *FLAGS, f"-I{root}", *targets, "-c", "-o", str(made), str(source)], capture_output=True,
-                         text=True)
+    keep = ["--keep", "--keep-dir", str(kept)] if looks else []
+    command = [nvcc, *FLAGS, f"-I{root}", *targets, *keep, "-c", "-o", str(made), str(source)]
+    run = subprocess.run(command, capture_output=True, text=True)
     made.unlink(missing_ok=True)
     text = subprocess.run(["c++filt"], input=run.stdout + run.stderr, capture_output=True, text=True, check=True).stdout
     if run.returncode:
-        return [], f"{source} does not compile:\n{text}"
+        return [], [], f"{source} does not compile:\n{text}"
     if re.search(r"\bC75\d\d\b|serializ", text):
-        return [], f"{source}: ptxas serialises wgmma:\n{text}"
+        return [], [], f"{source}: ptxas serialises wgmma:\n{text}"
     rows, kernel, architecture = [], None, None
     for line in text.splitlines():
         if found := re.search(r"Compiling entry function '(.*)' for 'sm_(\w+)'", line):
-            # The name and its template arguments, without return type, namespaces and parameters.
-            name = re.sub(r"^void ", "", re.sub(r"\(anonymous namespace\)::", "", found[1]))
-            kernel = re.sub(r"\((?:\w|::)+\)(?=\d)", "", name.rsplit("(", 1)[0]).replace("rewardhead::kernels::", "")
-            kernel, architecture = kernel.replace("cuda::", ""), found[2]
+            kernel, architecture = short_name(found[1]), found[2]
         if found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
             if any(int(n) for n in found.groups()):
-                return [], f"{source} for sm_{architecture}: {kernel} uses local memory: {line.strip()}"
+                return [], [], f"{source} for sm_{architecture}: {kernel} uses local memory: {line.strip()}"
         if found := re.search(r"Used (\d+) registers(.*)", line):
             shared = re.search(r"(\d+) bytes smem", found[2])
             barriers = re.search(r"used (\d+) barriers", found[2])
@@ -53,8 +87,29 @@ def compile_one(nvcc, root, source, architectures, scratch):
                          int(barriers[1]) if barriers else 0))
     missing = set(architectures) - {row[0] for row in rows}
     if missing:
-        return [], f"{source}: no kernel for sm_{', sm_'.join(sorted(missing))} in the compiler's output:\n{text}"
-    return rows, None
+        return [], [], f"{source}: no kernel for sm_{', sm_'.join(sorted(missing))} in the compiler's output:\n{text}"
+    loops, wrong = loops_of(kept, nvdisasm) if looks else ([], [])
+    return rows, loops, "\n".join(wrong)
+
+
+def compare(golden_file, found, update, what):
+    """Whether a table is that of the committed file, which begins with the compiler's version."""
+    if update:
+        golden_file.write_text("\n".join(found) + "\n")
+        print(f"{golden_file} written")
+        return True
+    golden = golden_file.read_text().splitlines()
+    if golden[0] != found[0]:
+        versions = [table[0].split(";")[0] for table in (golden, found)]
+        print(f"{what} not compared: {golden_file.name} is of {versions[0]}, this is {versions[1]}")
+        return True
+    changed = list(difflib.unified_diff(golden, found, golden_file.name, "found", n=0, lineterm=""))
+    if changed:
+        print("\n".join(changed))
+        print(f"{golden_file.name} says otherwise. If the change is meant, review it and run gate.py --update.")
+        return False
+    print(f"{what} as {golden_file.name} has them")
+    return True
 
 
 def main():
@@ -75,32 +130,28 @@ def main():
     folder = arguments.source
     jobs = [(source, ARCHITECTURES) for source in sorted([*folder.glob("*.cu"), *folder.glob("sm80/*.cu")])]
     jobs += [(source, WGMMA_ARCHITECTURES) for source in sorted(folder.glob("sm90/*.cu"))]
+    nvdisasm = sass.find_nvdisasm(root)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        results = list(pool.map(lambda job: compile_one(nvcc, root, *job, arguments.scratch), jobs))
-    errors = [error for _, error in results if error]
+        results = list(pool.map(lambda job: compile_one(nvcc, nvdisasm, root, *job, arguments.scratch), jobs))
+    errors = [error for _, _, error in results if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
-    for (source, _), (rows, _) in zip(jobs, results):
-        table += sorted(f"sm_{architecture:4} {source.relative_to(folder)!s:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
-                        for architecture, kernel, registers, shared, barriers in rows)
+    for (source, _), (rows, _, _) in zip(jobs, results):
+        file = str(source.relative_to(folder))
+        table += sorted((f"sm_{architecture:4} {file:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
+                         for architecture, kernel, registers, shared, barriers in rows), key=by_architecture)
     print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files")
     if errors:
         print("\n".join(errors))
         return 1
-    if arguments.update:
-        arguments.golden.write_text("\n".join(table) + "\n")
-        print(f"{arguments.golden} written")
-        return 0
-    golden = arguments.golden.read_text().splitlines()
-    if golden[0] != table[0]:
-        print(f"registers not compared: {arguments.golden.name} is of {golden[0].split(';')[0]}, this is nvcc {version}")
-        return 0
-    changed = [f"- {line}" for line in golden if line not in table] + [f"+ {line}" for line in table if line not in golden]
-    if changed:
-        print("\n".join(changed))
-        print(f"{arguments.golden.name} says otherwise. If the change is meant, review it and run gate.py --update.")
-        return 1
-    print(f"as {arguments.golden.name} has them")
-    return 0
+    same = compare(arguments.golden, table, arguments.update, "registers")
+    if not nvdisasm:  # printed as GoogleTest does, for ./run test to list
+        print("gate.py: Skipped\nmain loops of the CUDA kernels were not counted: nvdisasm is not installed")
+        return 0 if same else 1
+    loops = [f"nvcc {version}; architecture, kernel, main loops: of each all instructions, and those of some kinds"]
+    for _, lines, _ in results:
+        loops += lines
+    loops_file = arguments.golden.with_name(f"{arguments.golden.stem}_loops.txt")
+    return 0 if compare(loops_file, loops, arguments.update, "main loops") and same else 1
 
 
 if __name__ == "__main__":

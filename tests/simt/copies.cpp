@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/cuda/ptx.h"
+#include "tests/simt/bank_conflicts.h"
 #include "tests/simt/machine.h"
 
 namespace simt {
@@ -158,10 +159,11 @@ using namespace simt;
 
 // ---- cp.async
 
-void cp_async16(uint32_t to, const void* from, uint32_t valid_bytes) {
+void cp_async16(uint32_t to, const void* from, uint32_t valid_bytes, const Place& place) {
   if (valid_bytes > 16) fault(Hazard::misaligned_access, "cp.async of %u valid bytes; up to 16", valid_bytes);
   block().at(to, 16, 16);
   if (valid_bytes) note_global(from, valid_bytes, 16, false);
+  note_bank_access("cp.async", place, to, 16);
   begin_copy_in(block(), to, 16, false);
   self().open_copies.push_back({to, from, valid_bytes});
 }
@@ -226,6 +228,7 @@ bool mbar_try_wait(uint32_t bar, uint32_t parity) {
     return false;
   }
   ++warp().epoch;
+  ++self().meetings;
   acquire(b.released);
   return true;
 }

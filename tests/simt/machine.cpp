@@ -310,6 +310,7 @@ void signal(Event& event) {
 }
 
 bool arrive(Rendezvous& r, uint32_t size, const char* operation, Wait wait, uint32_t address) {
+  ++self().meetings;
   if (r.arrived == 0) {
     r.operation = operation;
     r.size = size;

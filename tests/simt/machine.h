@@ -93,6 +93,7 @@ struct Thread {
   Block* block = nullptr;
   uint32_t index = 0;  // in its block
   bool done = false;
+  uint32_t meetings = 0;         // with other threads, and mbarriers waited for: where lanes of a warp are together
   Wait wait = Wait::nothing;
   uint32_t wait_address = 0;     // of an mbarrier, or number of a barrier
   bool dependency = false;       // griddepcontrol.wait executed, or ordered after one that was

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/ptx.h"
 #include "kernels/storage.h"
+#include "tests/simt/bank_conflicts.h"
 #include "tests/simt/machine.h"
 
 namespace simt {
@@ -42,7 +43,7 @@ struct Pair {
 Pair halves(uint32_t v) { return {v & 0xffff, v >> 16}; }
 
 template <bool kTranspose, bool kStore>
-void move_matrices(const char* operation, uint32_t* registers, uint32_t address) {
+void move_matrices(const char* operation, uint32_t* registers, uint32_t address, const ptx::Place& place) {
   Warp& w = warp();
   block().at(address, 16, 16);
   if (kStore) {
@@ -55,6 +56,9 @@ void move_matrices(const char* operation, uint32_t* registers, uint32_t address)
   meet_warp(operation, [&] {
     if (warp_threads() < 32)
       fault(Hazard::divergent_collective, "%s in a warp of %u threads", operation, warp_threads());
+    uint32_t addresses[32];
+    for (uint32_t i = 0; i < 32; ++i) addresses[i] = w.values[i][0];
+    note_bank_accesses(operation, place, addresses, 16);
     for (uint32_t matrix = 0; matrix < 4; ++matrix) {
       for (uint32_t row = 0; row < 8; ++row) {
         uint8_t* const memory = block().at(w.values[8 * matrix + row][0], 16, 16);
@@ -264,11 +268,15 @@ uint32_t pack(Input input, float low, float high) {
   return input == Input::f16 ? to_f16(low) | to_f16(high) << 16 : to_bf16(low) | to_bf16(high) << 16;
 }
 
-void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) { move_matrices<false, false>("ldmatrix", r, address); }
-void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address) { move_matrices<true, false>("ldmatrix.trans", r, address); }
-void stmatrix_x4(uint32_t address, const uint32_t (&r)[4]) {
+void ldmatrix_x4(uint32_t (&r)[4], uint32_t address, const Place& place) {
+  move_matrices<false, false>("ldmatrix", r, address, place);
+}
+void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address, const Place& place) {
+  move_matrices<true, false>("ldmatrix.trans", r, address, place);
+}
+void stmatrix_x4(uint32_t address, const uint32_t (&r)[4], const Place& place) {
   need_capability(9, "stmatrix");
-  move_matrices<false, true>("stmatrix", const_cast<uint32_t*>(r), address);
+  move_matrices<false, true>("stmatrix", const_cast<uint32_t*>(r), address, place);
 }
 
 void mma_m16n8k16(Input input, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

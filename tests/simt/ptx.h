@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <source_location>
 
 #include "tests/simt/launch.h"
 
@@ -18,6 +19,7 @@
 namespace ptx {
 
 using TensorMap = simt::TensorMap;
+using Place = std::source_location;  // of an access in the kernel's source
 
 // ---- collectives.cpp
 uint32_t thread_index();
@@ -50,16 +52,16 @@ void setmaxnreg_dec() {
 
 // ---- shared_memory.cpp
 uint32_t smem_base();
-uint32_t lds32(uint32_t address);
-float lds32f(uint32_t address);
-Float2 lds64f(uint32_t address);
-Float4 lds128f(uint32_t address);
-Word4 lds128(uint32_t address);
-void sts32(uint32_t address, uint32_t v);
-void sts32f(uint32_t address, float v);
-void sts64f(uint32_t address, float x, float y);
-void sts128f(uint32_t address, Float4 v);
-void sts128(uint32_t address, Word4 v);
+uint32_t lds32(uint32_t address, const Place& place = Place::current());
+float lds32f(uint32_t address, const Place& place = Place::current());
+Float2 lds64f(uint32_t address, const Place& place = Place::current());
+Float4 lds128f(uint32_t address, const Place& place = Place::current());
+Word4 lds128(uint32_t address, const Place& place = Place::current());
+void sts32(uint32_t address, uint32_t v, const Place& place = Place::current());
+void sts32f(uint32_t address, float v, const Place& place = Place::current());
+void sts64f(uint32_t address, float x, float y, const Place& place = Place::current());
+void sts128f(uint32_t address, Float4 v, const Place& place = Place::current());
+void sts128(uint32_t address, Word4 v, const Place& place = Place::current());
 
 // ---- global_memory.cpp
 uint16_t ldg16(const void* from);
@@ -79,7 +81,7 @@ uint32_t atomic_add(uint32_t* to, uint32_t v);
 uint32_t atomic_or(uint32_t* to, uint32_t v);
 
 // ---- copies.cpp
-void cp_async16(uint32_t to, const void* from, uint32_t valid_bytes);
+void cp_async16(uint32_t to, const void* from, uint32_t valid_bytes, const Place& place = Place::current());
 void cp_async_commit();
 void cp_async_wait(int pending);
 template <int kPending>
@@ -114,9 +116,9 @@ void bulk_wait() {
 // ---- matrix.cpp
 float low(Input input, uint32_t pair);
 uint32_t pack(Input input, float low, float high);
-void ldmatrix_x4(uint32_t (&r)[4], uint32_t address);
-void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address);
-void stmatrix_x4(uint32_t address, const uint32_t (&r)[4]);
+void ldmatrix_x4(uint32_t (&r)[4], uint32_t address, const Place& place = Place::current());
+void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address, const Place& place = Place::current());
+void stmatrix_x4(uint32_t address, const uint32_t (&r)[4], const Place& place = Place::current());
 void mma_m16n8k16(Input input, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 void wgmma_fence();
 void wgmma_commit();

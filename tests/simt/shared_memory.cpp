@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cuda/ptx.h"
+#include "tests/simt/bank_conflicts.h"
 #include "tests/simt/machine.h"
 
 namespace simt {
@@ -212,8 +213,9 @@ using namespace simt;
 namespace {
 
 template <class Value>
-Value load(uint32_t address) {
+Value load(uint32_t address, const Place& place) {
   maybe_yield();
+  note_bank_access("load", place, address, sizeof(Value));
   const uint8_t* const from = block().at(address, sizeof(Value), sizeof(Value));
   note_read(address, sizeof(Value));
   Value v;
@@ -222,8 +224,9 @@ Value load(uint32_t address) {
 }
 
 template <class Value>
-void store(uint32_t address, const Value& v) {
+void store(uint32_t address, const Value& v, const Place& place) {
   maybe_yield();
+  note_bank_access("store", place, address, sizeof(Value));
   uint8_t* const to = block().at(address, sizeof(Value), sizeof(Value));
   note_write(address, sizeof(Value));
   std::memcpy(to, &v, sizeof v);
@@ -232,24 +235,24 @@ void store(uint32_t address, const Value& v) {
 }  // namespace
 
 uint32_t smem_base() { return kSharedBase; }
-uint32_t lds32(uint32_t address) { return load<uint32_t>(address); }
-float lds32f(uint32_t address) { return load<float>(address); }
-Float2 lds64f(uint32_t address) { return load<Float2>(address); }
-Float4 lds128f(uint32_t address) { return load<Float4>(address); }
-Word4 lds128(uint32_t address) { return load<Word4>(address); }
-void sts32(uint32_t address, uint32_t v) { store(address, v); }
-void sts32f(uint32_t address, float v) {
+uint32_t lds32(uint32_t address, const Place& place) { return load<uint32_t>(address, place); }
+float lds32f(uint32_t address, const Place& place) { return load<float>(address, place); }
+Float2 lds64f(uint32_t address, const Place& place) { return load<Float2>(address, place); }
+Float4 lds128f(uint32_t address, const Place& place) { return load<Float4>(address, place); }
+Word4 lds128(uint32_t address, const Place& place) { return load<Word4>(address, place); }
+void sts32(uint32_t address, uint32_t v, const Place& place) { store(address, v, place); }
+void sts32f(uint32_t address, float v, const Place& place) {
   check_value(v);
-  store(address, v);
+  store(address, v, place);
 }
-void sts64f(uint32_t address, float x, float y) {
+void sts64f(uint32_t address, float x, float y, const Place& place) {
   check_value(x), check_value(y);
-  store(address, Float2{x, y});
+  store(address, Float2{x, y}, place);
 }
-void sts128f(uint32_t address, Float4 v) {
+void sts128f(uint32_t address, Float4 v, const Place& place) {
   check_value(v.x), check_value(v.y), check_value(v.z), check_value(v.w);
-  store(address, v);
+  store(address, v, place);
 }
-void sts128(uint32_t address, Word4 v) { store(address, v); }
+void sts128(uint32_t address, Word4 v, const Place& place) { store(address, v, place); }
 
 }  // namespace ptx
