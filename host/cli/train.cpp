@@ -203,7 +203,7 @@ int train(CLI::App& app, TrainCommand& c) {
   c.train.init = static_cast<training::Init>(c.init);
   c.train.seed = static_cast<uint64_t>(c.seed);
 
-  const Context context = c.machine.cpu_context(app);
+  const Context context = c.machine.context(app);
   const dataset::Embeddings embeddings = c.embeddings.open();
   const Inputs inputs = open_inputs(app, c.pairs, embeddings);
   const dataset::Split parts = split(app, c, inputs);
