@@ -70,7 +70,7 @@ Inputs open_inputs(const CLI::App& app, const PairOptions& options, const datase
 
 void MachineOptions::add_to(CLI::App& app) {
   add_word(app, "--device", device, names_of(rh_device_name),
-           "Where to compute; auto: the CPU. cuda: the GPU that CUDA counts first, see CUDA_VISIBLE_DEVICES")
+           "Where to compute; auto is the CPU, cuda the first GPU of CUDA_VISIBLE_DEVICES (no GPU has run this yet)")
       ->group(kMachineGroup);
   add_word(app, "--isa", isa, instruction_sets(), "Instruction set; results differ between them by rounding")
       ->group(kMachineGroup);

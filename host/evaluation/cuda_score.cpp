@@ -46,7 +46,8 @@ class CudaScoring final : public ScoringDevice {
 
   void keep(std::vector<int32_t> rows) override {
     kept_rows_ = std::move(rows);
-    kept_.emplace(kept_rows_.size() * pitch(), "keeping the held-out rows");
+    kept_.emplace(kept_rows_.size() * pitch(), "keeping the held-out rows",
+                  "Holding out less needs less, --device cpu none");
     copy_blocks(kept_rows_, [&](size_t first, size_t count, const void* block) {
       check_cuda(cudaMemcpyAsync(kept(first), block, count * pitch(), cudaMemcpyDeviceToDevice, stream_),
                  "keeping rows");

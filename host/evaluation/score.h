@@ -35,7 +35,7 @@ class Scorer {
     device_->score_rows(head, rows, rewards);
   }
 
-  // For rows, at least one, that many heads will score: a GPU has them in its memory from now on, and throws Error where
+  // For rows, at least one, that many heads will score: a GPU has them in its memory from now on. Throws Error where
   // they do not fit.
   void keep(std::vector<int32_t> rows) { device_->keep(std::move(rows)); }
   // score_rows for the rows kept last.

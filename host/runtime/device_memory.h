@@ -25,8 +25,8 @@ inline void check_cuda(cudaError_t error, const char* what) {
 // Device memory, not initialised, aligned to RH_CUDA_ALIGNMENT. Releasing it waits for the device.
 class DeviceMemory {
  public:
-  // `purpose` begins the message where there is too little memory: "training", say.
-  DeviceMemory(size_t bytes, const std::string& purpose) {
+  // `purpose` and `advice` are for the message where there is too little memory: what needs it, and what needs less.
+  DeviceMemory(size_t bytes, const std::string& purpose, const std::string& advice = "Use --device cpu") {
     void* memory = nullptr;
     const cudaError_t error = cudaMalloc(&memory, bytes);
     if (error == cudaErrorMemoryAllocation) {
@@ -35,7 +35,7 @@ class DeviceMemory {
       check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
       throw Error(RH_OUT_OF_MEMORY, "--device cuda: " + purpose + " needs " + std::to_string(bytes) +
                                         " bytes of the GPU's memory; " + std::to_string(free) + " of " +
-                                        std::to_string(total) + " are free. Use --device cpu");
+                                        std::to_string(total) + " are free. " + advice);
     }
     check_cuda(error, "cudaMalloc");
     memory_.reset(memory);

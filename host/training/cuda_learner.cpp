@@ -71,7 +71,7 @@ class CudaLearner final : public Learner {
         head_(parameters),
         first_moments_(data.columns, plan.hidden_dim),
         second_moments_(first_moments_),
-        device_(carve(nullptr).bytes, "training"),
+        device_(carve(nullptr).bytes, "training", "A smaller --batch-pairs or --hidden needs less, --device cpu none"),
         memory_(carve(device_.get())),
         pinned_memory_(2 * batch_bytes_),
         turns_(stream_) {
