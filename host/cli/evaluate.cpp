@@ -29,7 +29,7 @@ int evaluate(const CLI::App& app, const EvaluateOptions& options) {
   options.pairs.check(app);
   if (given(app, "--rewards")) check_rewards_file("--rewards", options.rewards);
 
-  const Context context = options.machine.cpu_context(app);
+  const Context context = options.machine.context(app);
   const Head head = training::load_model(options.model);
   const dataset::Embeddings embeddings = options.embeddings.open();
   training::check_input(options.model, head, embeddings);

@@ -2,12 +2,22 @@
 #include "host/cli/inputs.h"
 
 #include "host/cli/option.h"
+#include "host/runtime/cuda.h"
 
 namespace rewardhead::cli {
 namespace {
 
 constexpr const char* kDataGroup = "Data";
 constexpr const char* kMachineGroup = "Machine";
+
+// Of processors, and in a build with CUDA kernels of GPUs. The library says which go with a device.
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names = names_of(rh_isa_name);
+  if constexpr (runtime::kHasCuda) {
+    for (const runtime::CudaImplementation& row : runtime::kCudaImplementations) names.emplace_back(row.name);
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -59,27 +69,20 @@ Inputs open_inputs(const CLI::App& app, const PairOptions& options, const datase
 }
 
 void MachineOptions::add_to(CLI::App& app) {
-  add_word(app, "--device", device, names_of(rh_device_name), "Where to compute; auto falls back to the CPU")
+  add_word(app, "--device", device, names_of(rh_device_name),
+           "Where to compute; auto is the CPU, cuda the first GPU of CUDA_VISIBLE_DEVICES (no GPU has run this yet)")
       ->group(kMachineGroup);
-  add_word(app, "--isa", isa, names_of(rh_isa_name), "Instruction set; results differ between them by rounding")
+  add_word(app, "--isa", isa, instruction_sets(), "Instruction set; results differ between them by rounding")
       ->group(kMachineGroup);
   add_integer(app, "--threads", threads, 0, 1024,
               "Threads, which never change a result; 0: what affinity and cgroup allow")
       ->group(kMachineGroup);
 }
 
-Context MachineOptions::cpu_context(const CLI::App& app) const {
-  Context made = context(app);
-  if (made.device() == RH_DEVICE_CUDA) {
-    throw Error(RH_UNSUPPORTED, "--device cuda: " + app.get_name() + " keeps its data in the host's memory; use cpu");
-  }
-  return made;
-}
-
 Context MachineOptions::context(const CLI::App& app) const {
-  return Context({.device = static_cast<rh_device>(device),
-                  .isa = given(app, "--isa") ? rh_isa_name(isa) : "",  // else the environment's REWARDHEAD_ISA counts
-                  .threads = static_cast<int>(threads)});
+  ContextOptions options{.device = static_cast<rh_device>(device), .threads = static_cast<int>(threads)};
+  if (given(app, "--isa")) options.isa = instruction_sets()[static_cast<size_t>(isa)];  // else REWARDHEAD_ISA counts
+  return Context(options);
 }
 
 }  // namespace rewardhead::cli

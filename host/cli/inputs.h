@@ -41,7 +41,6 @@ struct MachineOptions {
   int64_t threads = 0;
   void add_to(CLI::App& app);
   Context context(const CLI::App& app) const;
-  Context cpu_context(const CLI::App& app) const;  // refuses a GPU: of commands whose data lie in the host's memory
 };
 
 }  // namespace rewardhead::cli

@@ -24,7 +24,7 @@ int score(const CLI::App& app, const ScoreOptions& options) {
   const bool to_stdout = options.out == "-";
   if (!to_stdout) check_rewards_file("--out", options.out);
 
-  const Context context = options.machine.cpu_context(app);
+  const Context context = options.machine.context(app);
   const Head head = training::load_model(options.model);
   const dataset::Embeddings embeddings = options.embeddings.open();
   training::check_input(options.model, head, embeddings);

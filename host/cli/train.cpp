@@ -89,8 +89,8 @@ void add_run_options(CLI::App& app, TrainCommand& c) {
       ->default_str("");
   add_file(app, "--out", c.out, "Folder for the run; must not hold one", kFolder)->group("Run");
   add_file(app, "--resume", c.resume,
-           "Go on with the run in this folder, with its options and on the same instruction set, as if it had never "
-           "stopped; --epochs may grow where the schedule is constant",
+           "Go on with the run in this folder, with its options and on the same instruction set or GPU, as if it had "
+           "never stopped; --epochs may grow where the schedule is constant",
            kFolder)
       ->group("Run");
   add_file(app, "--config", c.config, "Take options from this TOML file where the command line has none")->group("Run");
@@ -203,7 +203,7 @@ int train(CLI::App& app, TrainCommand& c) {
   c.train.init = static_cast<training::Init>(c.init);
   c.train.seed = static_cast<uint64_t>(c.seed);
 
-  const Context context = c.machine.cpu_context(app);
+  const Context context = c.machine.context(app);
   const dataset::Embeddings embeddings = c.embeddings.open();
   const Inputs inputs = open_inputs(app, c.pairs, embeddings);
   const dataset::Split parts = split(app, c, inputs);
@@ -257,6 +257,9 @@ Command add_train(CLI::App& program) {
       "--out) and checkpoint.safetensors. SIGINT ends the epoch, saves, and exits with 130. After W warm-up steps of "
       "T, step\n"
       "t has p = (t - W - 1) / (T - W) and the learning rate times 1 - p (linear) or (1 + cos(pi p)) / 2 (cosine).\n"
+      "With --device cuda the embeddings of the training pairs, as fp32, and of the held-out pairs, as they are "
+      "stored,\n"
+      "have to fit the GPU's memory together with the weights, their moments and what a step of --batch-pairs needs.\n"
       "\nExample:\n"
       "  rewardhead train --embeddings embeddings.npy --pairs pairs.csv --items items.csv --group-column debate \\\n"
       "      --holdout 0.25 --standardize --out run");

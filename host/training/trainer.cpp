@@ -35,11 +35,7 @@ Trainer::Trainer(const Context& context, const dataset::Embeddings& embeddings, 
     : options_(options),
       held_out_(split.held_out),
       data_(gather(embeddings, split.train, options.standardize)),
-      batch_pairs_(pairs_in_a_batch(data_, options)),
-      plan_(context, plan_options(data_, options)),
-      workspace_(plan_),
-      head_(data_.columns, options.hidden),
-      state_(head_, plan_.options().rows) {
+      batch_pairs_(pairs_in_a_batch(data_, options)) {
   if (options.patience > 0 && held_out_.size() == 0) {
     throw InputError("--patience needs held-out pairs to watch; add --holdout or --folds");
   }
@@ -47,16 +43,18 @@ Trainer::Trainer(const Context& context, const dataset::Embeddings& embeddings, 
     throw InputError("--warmup is " + std::to_string(options.warmup) + " steps, but the run has only " +
                      std::to_string(options.epochs * batches()));
   }
+  Head first(data_.columns, options.hidden);
+  initialize(first, options.init, options.seed);
+  learner_ = make_learner(context, data_, plan_options(data_, options), first, batches());
   identity_ = describe(options);
-  identity_["isa"] = context.isa();
+  identity_["isa"] = learner_->machine();
   identity_["data"] = data_.fingerprint();
   if (options.patience > 0) {  // they decide when to stop
     identity_["held-out-data"] = gather(embeddings, held_out_, false).fingerprint();
   }
-  initialize(head_, options.init, options.seed);
   if (held_out_.size() > 0) {
     scorer_.emplace(context, embeddings, options.hidden);
-    held_out_rows_ = dataset::distinct_rows(held_out_);
+    scorer_->keep(dataset::distinct_rows(held_out_));
     held_out_rewards_.resize(static_cast<size_t>(embeddings.rows()));
   }
 }
@@ -67,58 +65,54 @@ bool Trainer::finished() const {
 
 EpochRecord Trainer::run_epoch() {
   ++epoch_;
-  const double loss = batch_pairs_ == data_.pairs.size() ? run_step(data_.matrix(), data_.pairs) : run_batches();
+  if (batch_pairs_ == data_.pairs.size()) {
+    run_step({});
+  } else {
+    run_batches();
+  }
+  const Learner::Figures figures = learner_->finish();
   EpochRecord record{.epoch = epoch_,
-                     .step = state_.step,
+                     .step = learner_->steps(),
                      .learning_rate = learning_rate_,
-                     .gradient_norm = state_.gradient_norm,
-                     .loss = loss,
+                     .gradient_norm = figures.gradient_norm,
+                     .loss = figures.loss,
                      .held_out_nll = std::nullopt,
                      .held_out_accuracy = std::nullopt};
-  if (!std::isfinite(loss)) {  // without the sign, which a NaN has by chance
-    throw InputError("the loss is " + std::to_string(std::abs(loss)) + " in epoch " + std::to_string(epoch_) +
+  if (!std::isfinite(record.loss)) {  // without the sign, which a NaN has by chance
+    throw InputError("the loss is " + std::to_string(std::abs(record.loss)) + " in epoch " + std::to_string(epoch_) +
                      "; a smaller --learning-rate, --warmup or --clip-norm may help");
   }
   if (scorer_) measure_held_out(record);
   return record;
 }
 
-float Trainer::run_step(const rh_matrix& x, const dataset::Preferences& pairs) {
-  learning_rate_ = scheduled_rate(options_.schedule, options_.optimizer.learning_rate, state_.step + 1,
+void Trainer::run_step(std::span<const int64_t> pair_indices) {
+  learning_rate_ = scheduled_rate(options_.schedule, options_.optimizer.learning_rate, learner_->steps() + 1,
                                   options_.epochs * batches(), options_.warmup);
   AdamwOptions optimizer = options_.optimizer;
   optimizer.learning_rate = learning_rate_;
-  const Pairs view{.chosen = pairs.chosen,
-                   .rejected = pairs.rejected,
-                   .margin = pairs.margin,
-                   .weight = pairs.weight,
-                   .label = pairs.label};
-  return plan_.train_step(x, view, optimizer, head_, state_, workspace_);
+  learner_->step(pair_indices, optimizer);
 }
 
-double Trainer::run_batches() {
+void Trainer::run_batches() {
   std::vector<int64_t> order(static_cast<size_t>(data_.pairs.size()));
   std::iota(order.begin(), order.end(), int64_t{0});
   Random(options_.seed, kShuffleStream + static_cast<uint64_t>(epoch_)).shuffle(order);
-  Batch batch;
-  double sum = 0;
-  for (auto first = order.begin(); first != order.end();) {
-    const auto last = first + std::min<std::ptrdiff_t>(batch_pairs_, order.end() - first);
-    batch.gather(data_, {first, last});
-    sum += static_cast<double>(run_step(batch.matrix(), batch.pairs())) * static_cast<double>(last - first);
-    first = last;
+  const size_t batch_pairs = static_cast<size_t>(batch_pairs_);
+  for (size_t first = 0; first < order.size(); first += batch_pairs) {
+    run_step(std::span(order).subspan(first, std::min(batch_pairs, order.size() - first)));
   }
-  return sum / static_cast<double>(order.size());
 }
 
 void Trainer::measure_held_out(EpochRecord& record) {
-  scorer_->score_rows(fold(head_), held_out_rows_, held_out_rewards_);
+  const Head& head = learner_->parameters();
+  scorer_->score_kept(fold(head), held_out_rewards_);
   const evaluation::Fit fit = evaluation::measure_fit(held_out_rewards_, held_out_);
   record.held_out_nll = fit.nll;
   record.held_out_accuracy = fit.accuracy;
   if (options_.patience == 0) return;
   if (!best_ || fit.nll < best_nll_) {
-    best_ = head_;
+    best_ = head;
     best_nll_ = fit.nll;
     epochs_since_best_ = 0;
   } else {
@@ -128,17 +122,17 @@ void Trainer::measure_held_out(EpochRecord& record) {
 
 Head Trainer::fold(const Head& head) const { return data_.standardization ? data_.standardization->fold(head) : head; }
 
-Head Trainer::model() const { return fold(best_ ? *best_ : head_); }
+Head Trainer::model() const { return fold(best_ ? *best_ : learner_->parameters()); }
 
 Checkpoint Trainer::checkpoint() const {
-  return {.parameters = head_,
-          .first_moments = state_.first_moments,
-          .second_moments = state_.second_moments,
+  return {.parameters = learner_->parameters(),
+          .first_moments = learner_->first_moments(),
+          .second_moments = learner_->second_moments(),
           .best = best_,
           .best_nll = best_nll_,
           .epochs_since_best = epochs_since_best_,
           .epoch = epoch_,
-          .step = state_.step,
+          .step = learner_->steps(),
           .options = identity_};
 }
 
@@ -165,14 +159,11 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   }
   const Head* best = checkpoint.best ? &*checkpoint.best : nullptr;
   for (const Head* head : {&checkpoint.parameters, &checkpoint.first_moments, &checkpoint.second_moments, best}) {
-    if (head != nullptr && (head->input() != head_.input() || head->hidden() != head_.hidden())) {
+    if (head != nullptr && (head->input() != data_.columns || head->hidden() != options_.hidden)) {
       throw InputError("the checkpoint's tensors are not of the shape that its options say");
     }
   }
-  head_ = checkpoint.parameters;
-  state_.first_moments = checkpoint.first_moments;
-  state_.second_moments = checkpoint.second_moments;
-  state_.step = checkpoint.step;
+  learner_->restore(checkpoint.parameters, checkpoint.first_moments, checkpoint.second_moments, checkpoint.step);
   epoch_ = checkpoint.epoch;
   best_ = checkpoint.best;
   best_nll_ = checkpoint.best_nll;

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "host/dataset/embeddings.h"
 #include "host/dataset/split.h"
 #include "host/evaluation/score.h"
 #include "host/training/checkpoint.h"
+#include "host/training/learner.h"
 #include "host/training/options.h"
 #include "host/training/training_data.h"
 
@@ -31,10 +34,12 @@ struct EpochRecord {
 // Trains a head on preference pairs. A batch's loss is divided by its number of pairs; weights are not normalised.
 class Trainer {
  public:
-  // All arguments must outlive the trainer. Throws InputError for options that do not fit the data: patience with
-  // nothing held out, warm-up longer than the run.
+  // All arguments must outlive the trainer. On a GPU the training rows (as fp32) and the held-out rows (as they are
+  // stored) stay in its memory, and an Error says where they do not fit. Throws InputError for options that do not fit
+  // the data: patience with nothing held out, warm-up longer than the run.
   Trainer(const Context& context, const dataset::Embeddings& embeddings, const dataset::Split& split,
           const TrainOptions& options);
+  Trainer(const Trainer&) = delete;  // the learner refers to the data here
 
   int64_t epoch() const { return epoch_; }
   bool finished() const;  // all epochs are done, or patience is at its end
@@ -46,12 +51,12 @@ class Trainer {
 
   Checkpoint checkpoint() const;
   // Goes on from `checkpoint`, bit for bit as the run that made it. Throws InputError, naming the option, where that
-  // run had other options, data or another instruction set.
+  // run had other options or data, or another instruction set or GPU.
   void restore(const Checkpoint& checkpoint);
 
  private:
-  float run_step(const rh_matrix& x, const dataset::Preferences& pairs);
-  double run_batches();
+  void run_step(std::span<const int64_t> pair_indices);
+  void run_batches();
   void measure_held_out(EpochRecord& record);
   int64_t batches() const { return (data_.pairs.size() + batch_pairs_ - 1) / batch_pairs_; }
   Head fold(const Head& head) const;
@@ -61,15 +66,11 @@ class Trainer {
   TrainingData data_;
   std::map<std::string, std::string> identity_;  // options and data, for checkpoints
   int64_t batch_pairs_;
-  Plan plan_;
-  Workspace workspace_;
-  Head head_;
-  TrainingState state_;
+  std::unique_ptr<Learner> learner_;
   int64_t epoch_ = 0;
   double learning_rate_ = 0;  // of the latest step
 
   std::optional<evaluation::Scorer> scorer_;
-  std::vector<int32_t> held_out_rows_;
   std::vector<float> held_out_rewards_;  // by embedding row
   std::optional<Head> best_;
   double best_nll_ = 0;

@@ -62,16 +62,17 @@ TrainingData gather(const dataset::Embeddings& embeddings, const dataset::Prefer
   return data;
 }
 
-void Batch::gather(const TrainingData& data, const std::vector<int64_t>& pair_indices) {
-  pairs_ = dataset::select(data.pairs, pair_indices);
-  const std::vector<int32_t> rows = dataset::distinct_rows(pairs_);
-  renumber(rows, pairs_);
-  rows_ = static_cast<int64_t>(rows.size());
-  columns_ = data.columns;
-  const size_t columns = static_cast<size_t>(columns_);
-  x_.resize(rows.size() * columns);
+void Batch::choose(const TrainingData& data, std::span<const int64_t> pair_indices) {
+  pairs = dataset::select(data.pairs, {pair_indices.begin(), pair_indices.end()});
+  rows = dataset::distinct_rows(pairs);
+  renumber(rows, pairs);
+}
+
+void Batch::copy_rows(const TrainingData& data, std::vector<float>& x) const {
+  const size_t columns = static_cast<size_t>(data.columns);
+  x.resize(rows.size() * columns);
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::copy_n(data.x.data() + static_cast<size_t>(rows[i]) * columns, columns, x_.data() + i * columns);
+    std::copy_n(data.x.data() + static_cast<size_t>(rows[i]) * columns, columns, x.data() + i * columns);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,19 +28,14 @@ struct TrainingData {
 
 TrainingData gather(const dataset::Embeddings& embeddings, const dataset::Preferences& preferences, bool standardize);
 
-// The rows that `pairs` name, copied one after the other, and the pairs by row of the copy: a mini-batch. Its vectors
-// keep their memory from one call to the next.
-class Batch {
- public:
-  void gather(const TrainingData& data, const std::vector<int64_t>& pair_indices);
-  rh_matrix matrix() const { return {x_.data(), rows_, columns_}; }
-  const dataset::Preferences& pairs() const { return pairs_; }
+// Some of the pairs: a mini-batch.
+struct Batch {
+  std::vector<int32_t> rows;   // of the data's x, that the pairs name, ascending
+  dataset::Preferences pairs;  // by position in `rows`
 
- private:
-  std::vector<float> x_;
-  int64_t rows_ = 0;
-  int64_t columns_ = 0;
-  dataset::Preferences pairs_;
+  void choose(const TrainingData& data, std::span<const int64_t> pair_indices);
+  // x [rows.size(), data.columns]: the rows one after the other.
+  void copy_rows(const TrainingData& data, std::vector<float>& x) const;
 };
 
 }  // namespace rewardhead::training

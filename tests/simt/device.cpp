@@ -2,6 +2,7 @@
 #include "tests/simt/device.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
 
 #include "tests/simt/machine.h"
@@ -35,7 +36,13 @@ Limits limits_of(int major, int minor) {
   return l;
 }
 
-Device current_device;
+Device device_of_environment() {
+  Device device;
+  if (const char* const bytes = std::getenv("SIMT_MEMORY")) device.memory_bytes = std::strtoull(bytes, nullptr, 10);
+  return device;
+}
+
+Device current_device = device_of_environment();
 Limits current_limits = limits_of(current_device.major, current_device.minor);
 
 // Of a block: warps have registers in units of 256.

@@ -3,6 +3,7 @@
 // Which GPU the software device passes for.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace simt {
@@ -20,6 +21,7 @@ struct Device {
   int major = 9, minor = 0;
   int multiprocessors = 4;  // few, so that small problems fill several waves
   int count = 1;            // of devices; with 0, as without a driver
+  size_t memory_bytes = size_t{16} << 30;  // all of it can be allocated, by cudaMalloc
   // Instructions of a card that computes wrongly, or that a kernel misunderstands: one element of each result is one
   // too large. For tests of who notices.
   bool broken_mma = false, broken_wgmma = false, broken_shuffle = false, broken_cublaslt = false;
@@ -27,7 +29,8 @@ struct Device {
 };
 
 const Device& device();
-// 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument.
+// 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument. At start: the default, with as much memory as
+// the environment says, if it does: SIMT_MEMORY=bytes.
 void set_device(const Device& device);
 const Limits& limits();
 

@@ -239,7 +239,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
   cudaDeviceProp p = {};
   std::snprintf(p.name, sizeof p.name, "rewardhead software device");
   std::memcpy(p.uuid.bytes, "software device", sizeof p.uuid.bytes);
-  p.totalGlobalMem = size_t{16} << 30;
+  p.totalGlobalMem = device().memory_bytes;
   p.sharedMemPerBlock = 48 << 10;
   p.sharedMemPerBlockOptin = limits().shared_per_block;
   p.sharedMemPerMultiprocessor = limits().shared_per_multiprocessor;
@@ -317,8 +317,8 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   const Call call;
-  *total_bytes = size_t{16} << 30;
-  *free_bytes = *total_bytes - static_cast<size_t>(counts().live_bytes);
+  *total_bytes = device().memory_bytes;
+  *free_bytes = *total_bytes - std::min(*total_bytes, static_cast<size_t>(counts().live_bytes));
   return call.result(cudaSuccess);
 }
 

@@ -69,7 +69,8 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (Call::failed()) return call.result(cudaSuccess);
   *memory = nullptr;
   if (bytes == 0) return call.result(cudaSuccess);
-  *memory = allocate(bytes);
+  const size_t live_bytes = static_cast<size_t>(counts().live_bytes);
+  *memory = bytes <= device().memory_bytes && live_bytes <= device().memory_bytes - bytes ? allocate(bytes) : nullptr;
   if (!*memory) return call.result(cudaErrorMemoryAllocation);
   runtime().device_memory[static_cast<char*>(*memory)] = bytes;
   ++runtime().counts.allocations;

@@ -273,6 +273,20 @@ TEST_F(Graphs, ReplayIsWhatWasCaptured) {
   EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
 }
 
+TEST_F(Runtime, MemoryEnds) {
+  const auto used = static_cast<size_t>(counts().live_bytes);
+  set_device({.memory_bytes = used + 1000});
+  void* memory = nullptr;
+  size_t free_bytes = 0, total_bytes = 0;
+  EXPECT_EQ(cudaMalloc(&memory, 1001), cudaErrorMemoryAllocation);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
+  EXPECT_EQ(cudaMemGetInfo(&free_bytes, &total_bytes), cudaSuccess);
+  EXPECT_EQ(free_bytes, 1000u);
+  EXPECT_EQ(total_bytes, used + 1000);
+  EXPECT_EQ(cudaMalloc(&memory, 1000), cudaSuccess);
+  set_device({});
+}
+
 TEST_F(Graphs, UnjoinedBranchIsRefused) {
   cudaGraph_t graph;
   EXPECT_EQ(capture(false, &graph), cudaErrorStreamCaptureUnjoined);

@@ -60,7 +60,7 @@ struct ContextOptions {
 // memory: plans of a GPU are executed by the C functions on get().
 class Context {
  public:
-  explicit Context(const ContextOptions& options = {}) {
+  explicit Context(const ContextOptions& options = {}) : stream_(options.stream) {
     const rh_context_options c{sizeof(rh_context_options), options.device,
                                options.isa.empty() ? nullptr : options.isa.c_str(), options.threads, options.executor,
                                options.stream};
@@ -73,6 +73,7 @@ class Context {
   int threads() const noexcept { return rh_context_threads(get()); }
   const char* isa() const noexcept { return rh_context_isa(get()); }
   rh_device device() const noexcept { return rh_context_device(get()); }
+  void* stream() const noexcept { return stream_; }  // as given
 
   // The dispatch list, best first within each operation. The strings live as long as the context.
   std::vector<rh_kernel_info> kernels() const {
@@ -89,6 +90,7 @@ class Context {
     void operator()(rh_context* context) const noexcept { rh_context_destroy(context); }
   };
   std::unique_ptr<rh_context, Destroy> context_;
+  void* stream_;
 };
 
 // The tensors of a head in one piece of memory, W1 [hidden, input], b1 [hidden], w2 [hidden], b2 [1] one after the
