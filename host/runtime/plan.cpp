@@ -66,7 +66,15 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
     throw rewardhead::runtime::ApiError(RH_UNSUPPORTED, "members is " + std::to_string(shape.members) +
                                                             ", and RH_INPUT_GRADIENT serves one linear head only");
   }
-  workspace_bytes = std::max<size_t>(carve(nullptr).bytes, RH_ALIGNMENT);
+  // Over an address that nobody uses, so that the pieces tell where they are.
+  auto* const base = reinterpret_cast<char*>(uintptr_t{RH_CUDA_ALIGNMENT});
+  const Workspace workspace = carve(base);
+  workspace_bytes = std::max<size_t>(workspace.bytes, RH_ALIGNMENT);
+  if (workspace.mask) {
+    auto* const mask = reinterpret_cast<char*>(workspace.mask);
+    mask_offset = static_cast<size_t>(mask - base);
+    mask_bytes = static_cast<size_t>(static_cast<char*>(workspace.scratch) - mask);
+  }
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {

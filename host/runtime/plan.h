@@ -18,6 +18,7 @@ struct rh_plan {
   rewardhead::kernels::Shape shape;
   rewardhead::kernels::Dtype dtype;
   size_t workspace_bytes;
+  size_t mask_offset = 0, mask_bytes = 0;  // in the workspace; 0 without a mask
 
   // The mask outlives the call that wrote it; the scratch memory is whoever's turn it is.
   struct Workspace {

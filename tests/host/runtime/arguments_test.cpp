@@ -307,6 +307,8 @@ TEST(Arguments, PlanOptions) {
   EXPECT_EQ(rh_plan_create(context.get(), &options, nullptr), RH_INVALID_ARGUMENT);
   expect_mentions(message(), {"plan is NULL"});
   EXPECT_EQ(rh_plan_workspace_bytes(nullptr), 0u);
+  EXPECT_EQ(rh_plan_mask_bytes(nullptr), 0u);
+  EXPECT_EQ(rh_plan_mask_offset(nullptr), 0u);
   rh_plan_destroy(nullptr);
   // What only the head needs is not looked at where there is none, nor the pairs where they are not asked for.
   rh_plan_options pairs_only = plan_options(kRows, -1, -1, kPairs, RH_PAIR_LOSS);
