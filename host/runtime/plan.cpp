@@ -66,15 +66,11 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
     throw rewardhead::runtime::ApiError(RH_UNSUPPORTED, "members is " + std::to_string(shape.members) +
                                                             ", and RH_INPUT_GRADIENT serves one linear head only");
   }
-  // Over an address that nobody uses, so that the pieces tell where they are.
-  auto* const base = reinterpret_cast<char*>(uintptr_t{RH_CUDA_ALIGNMENT});
-  const Workspace workspace = carve(base);
+  // Over an address that nobody uses, so that the mask tells where it is.
+  const Workspace workspace = carve(reinterpret_cast<void*>(uintptr_t{RH_CUDA_ALIGNMENT}));
   workspace_bytes = std::max<size_t>(workspace.bytes, RH_ALIGNMENT);
-  if (workspace.mask) {
-    auto* const mask = reinterpret_cast<char*>(workspace.mask);
-    mask_offset = static_cast<size_t>(mask - base);
-    mask_bytes = static_cast<size_t>(static_cast<char*>(workspace.scratch) - mask);
-  }
+  mask_bytes = workspace.mask_bytes;
+  mask_offset = workspace.mask ? reinterpret_cast<uintptr_t>(workspace.mask) - RH_CUDA_ALIGNMENT : 0;
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {
@@ -92,6 +88,7 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
       if (keeps_mask) {
         const size_t bytes = rewardhead::runtime::cuda_mask_bytes(*context->cuda, shape, dtype);
         workspace.mask = reinterpret_cast<uint64_t*>(take(bytes));
+        workspace.mask_bytes = bytes;
       }
       workspace.scratch = take(rewardhead::runtime::cuda_scratch(*context->cuda, shape, dtype, operations));
       workspace.bytes = carver.bytes();
@@ -100,8 +97,10 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   }
   const KernelTable& table = context->implementation->table();
   const int threads = context->threads();
-  workspace.mask = carver.take<uint64_t>(
-      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0);
+  const int64_t mask_words =
+      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0;
+  workspace.mask = carver.take<uint64_t>(mask_words);
+  workspace.mask_bytes = static_cast<size_t>(mask_words) * sizeof(uint64_t);
   size_t scratch = 0;
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));
