@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 import rewardhead.torch as rht
-from rewardhead.torch import _ops, _pool
+from rewardhead.torch import _dispatch, _ops, _pool
 
 HEADS = [0, 37]
 
@@ -55,7 +55,7 @@ class OnDevice(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "rewardhead":
             with self:
-                return _ops.KERNELS[function._schema.name.split("::")[1]](*args, **(kwargs or {}))
+                return _dispatch.KERNELS[function._schema.name.split("::")[1]](*args, **(kwargs or {}))
         with there():
             made = function(*args, **(kwargs or {}))
         if function is torch.ops.aten.lift_fresh.default:
@@ -66,10 +66,11 @@ class OnDevice(TorchDispatchMode):
 @pytest.fixture
 def device(monkeypatch):
     stream = simt_core.make_stream()
-    monkeypatch.setattr(_ops, "_core", simt_core)
-    for module in (_ops, _pool):
+    for module in (_dispatch, _ops):
+        monkeypatch.setattr(module, "_core", simt_core)
+    for module in (_dispatch, _ops, _pool):
         monkeypatch.setattr(module, "on_cpu", lambda _: False)
-    monkeypatch.setattr(_ops, "current_stream", lambda _: (0, stream))
+    monkeypatch.setattr(_dispatch, "current_stream", lambda _: (0, stream))
     OnDevice.waits = simt_core.waits()
     with OnDevice() as mode:
         yield mode
@@ -162,7 +163,7 @@ def test_the_current_stream_counts(device, monkeypatch):
     head, x = moved(head), on_device(x)
     for _ in range(3):
         stream = simt_core.make_stream()
-        monkeypatch.setattr(_ops, "current_stream", lambda _, stream=stream: (0, stream))
+        monkeypatch.setattr(_dispatch, "current_stream", lambda _, stream=stream: (0, stream))
         rewards = head(x)
         close(rewards, host(head(x)))
 
@@ -203,8 +204,8 @@ def test_memory_of_the_host_is_refused(device):
 
 
 def test_a_build_without_cuda_says_so(monkeypatch):
-    assert not _ops._core.HAS_CUDA
-    monkeypatch.setattr(_ops, "on_cpu", lambda _: False)
+    assert not _dispatch._core.HAS_CUDA
+    monkeypatch.setattr(_dispatch, "on_cpu", lambda _: False)
     head, x, *_ = problem(37)
     with pytest.raises(RuntimeError, match="no CUDA kernels.*REWARDHEAD_CUDA=ON"):
         head(x)

@@ -9,7 +9,7 @@ import torch
 
 import rewardhead
 import rewardhead.torch as rht
-from rewardhead.torch import _ops  # noqa: F401
+from rewardhead.torch import _dispatch
 
 F = torch.nn.functional
 HEADS = [0, 1, 37]
@@ -572,8 +572,8 @@ def test_what_no_gradient_needs_is_not_computed(hidden, monkeypatch):
     head, x, chosen, rejected, _ = problem(hidden=hidden)
     expected = rht.preference_loss(head, x, chosen, rejected).item()
     kept = []
-    kernel = _ops.KERNELS["preference_loss"]
-    monkeypatch.setitem(_ops.KERNELS, "preference_loss", lambda *a: kept.append(kernel(*a)) or kept[-1])
+    kernel = _dispatch.KERNELS["preference_loss"]
+    monkeypatch.setitem(_dispatch.KERNELS, "preference_loss", lambda *a: kept.append(kernel(*a)) or kept[-1])
     with torch.no_grad():
         assert rht.preference_loss(head, x, chosen, rejected).item() == expected
     rht.preference_loss(head.requires_grad_(False), x, chosen, rejected)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import _core
-from . import _ops
+from . import _ops  # noqa: F401  (registers the operators)
+from ._dispatch import call, tracer
 
 
 
@@ -57,11 +58,11 @@ class RewardHead(nn.Module):
                 keep = graph and (x.requires_grad or any(tensor.requires_grad for tensor in tensors))
             else:  # a gradient of x takes a backward that has that of the weight as well
                 keep = graph and tensors[0].requires_grad and not x.requires_grad
-            return _ops.call("preference_loss", x, *tensors, *preferences, keep)[0]
+            return call("preference_loss", x, *tensors, *preferences, keep)[0]
         asked = graph and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors))
-        if asked or _ops.tracer() is not None:  # torch.jit.trace makes one graph for both
-            return _ops.call("head_forward", x, *tensors)[0]
-        return _ops.call("score", x, *tensors)
+        if asked or tracer() is not None:  # torch.jit.trace makes one graph for both
+            return call("head_forward", x, *tensors)[0]
+        return call("score", x, *tensors)
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
         """w1, b1, w2, b2 in float32."""
@@ -149,7 +150,7 @@ def bradley_terry_loss(
     if rewards.dtype in (torch.bfloat16, torch.float16):
         rewards = rewards.float()
     pairs = _checked_pairs(chosen, rejected, margin, weight, label, normalizer)
-    return _ops.call("pair_loss", rewards.contiguous(), *pairs)[0]
+    return call("pair_loss", rewards.contiguous(), *pairs)[0]
 
 
 def dpo_loss(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._ops import assert_soon, define, differentiable, on_cpu, once_differentiable, run_below
+from ._dispatch import assert_soon, define, differentiable, on_cpu, once_differentiable, run_below
 
 _operators = torch.ops.rewardhead
 
