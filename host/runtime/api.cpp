@@ -160,6 +160,10 @@ rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes) {
 }
 size_t rh_plan_workspace_bytes(const rh_plan* plan) { return plan ? plan->workspace_bytes : 0; }
 
+size_t rh_plan_mask_bytes(const rh_plan* plan) { return plan ? plan->mask_bytes : 0; }
+
+size_t rh_plan_mask_offset(const rh_plan* plan) { return plan ? plan->mask_offset : 0; }
+
 rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
                      rh_workspace workspace) {
   return guarded([&] { runtime::forward(checked(plan), x, parameters, rewards, workspace); });

@@ -78,7 +78,11 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
                                                  options.choices);
     }
   }
-  workspace_bytes = std::max<size_t>(carve(nullptr).bytes, RH_ALIGNMENT);
+  // Over an address that nobody uses, so that what is kept tells where it is.
+  const Workspace workspace = carve(reinterpret_cast<void*>(uintptr_t{RH_CUDA_ALIGNMENT}));
+  workspace_bytes = std::max<size_t>(workspace.bytes, RH_ALIGNMENT);
+  mask_bytes = workspace.kept_bytes;
+  mask_offset = workspace.mask ? reinterpret_cast<uintptr_t>(workspace.kept) - RH_CUDA_ALIGNMENT : 0;
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {
@@ -92,8 +96,11 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
                                  RH_CUDA_ALIGNMENT);
       };
       workspace.bad_pairs = reinterpret_cast<uint32_t*>(take(sizeof *workspace.bad_pairs));
-      const size_t mask_bytes = rewardhead::runtime::cuda_mask_bytes(*cuda);
-      if (mask_bytes > 0) workspace.mask = reinterpret_cast<uint64_t*>(take(mask_bytes));
+      workspace.kept_bytes = rewardhead::runtime::cuda_mask_bytes(*cuda);
+      if (workspace.kept_bytes > 0) {
+        workspace.mask = reinterpret_cast<uint64_t*>(take(workspace.kept_bytes));
+        workspace.kept = workspace.mask;
+      }
       workspace.scratch = take(rewardhead::runtime::cuda_scratch(*cuda));
       workspace.bytes = carver.bytes();
       return workspace;
@@ -102,11 +109,18 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   const KernelTable& table = context->implementation->table();
   const int threads = context->threads();
   const bool keeps_mask = operations & RH_BACKWARD && shape.hidden;
-  const int64_t words = keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0;
-  const bool keeps_activations = keeps_mask && rewardhead::kernels::keeps_activations(shape.rows, shape.input);
-  workspace.mask = carver.take<uint64_t>(words);
-  workspace.activations =
-      carver.take<float>(keeps_activations ? words * rewardhead::kernels::activation_rows(shape.rows) : 0);
+  if (keeps_mask) {
+    // The activations begin where a cache line does; they fill whole ones, so that nothing lies between the two.
+    const int64_t words = rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden;
+    const int64_t activations = rewardhead::kernels::keeps_activations(shape.rows, shape.input)
+                                    ? words * rewardhead::kernels::activation_rows(shape.rows)
+                                    : 0;
+    float* const begin = carver.take<float>(activations + 2 * words);
+    workspace.kept = begin;
+    workspace.kept_bytes = static_cast<size_t>(activations + 2 * words) * sizeof(float);
+    workspace.activations = activations ? begin : nullptr;
+    workspace.mask = reinterpret_cast<uint64_t*>(begin + activations);
+  }
   size_t scratch = 0;
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));
@@ -119,8 +133,6 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   }
   workspace.scratch = carver.take<char>(static_cast<int64_t>(scratch));
   workspace.bytes = carver.bytes();
-  if (!keeps_mask) workspace.mask = nullptr;
-  if (!keeps_activations) workspace.activations = nullptr;
   return workspace;
 }
 

@@ -20,13 +20,16 @@ struct rh_plan {
   rewardhead::kernels::Dtype dtype;
   std::shared_ptr<const rewardhead::runtime::CudaPlan> cuda;  // null on the CPU
   size_t workspace_bytes;
+  size_t mask_offset = 0, mask_bytes = 0;  // in the workspace, activations included; 0 without a mask
 
-  // Mask and activations, one behind the other, outlive the call that wrote them; the scratch memory is whoever's turn
+  // Activations and mask, one behind the other, outlive the call that wrote them; the scratch memory is whoever's turn
   // it is.
   struct Workspace {
     uint32_t* bad_pairs;  // the flag of a GPU's pair loss; null on the CPU
     uint64_t* mask;
     float* activations;  // null where none are kept
+    void* kept;          // both
+    size_t kept_bytes;
     void* scratch;
     size_t bytes;
   };

@@ -99,17 +99,29 @@ def test_narrow_states(dtype):
 
 
 def test_compiled():
-    states, mask, _ = padded()
+    states, mask, lengths = padded()
     head = rht.RewardHead(4, 3)
     states.requires_grad_()
+    positions = lengths - 1
+    cu_seqlens = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    total = int(cu_seqlens[-1])
 
-    def loss(states, mask):
+    def by_mask(states):
         pooled = rht.pool_last_token(states, mask)
         return rht.preference_loss(head, pooled[:4]) + rht.pool_mean(states, mask).sum()
 
-    expected = torch.autograd.grad(loss(states, mask), states)[0]
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
-    torch.testing.assert_close(torch.autograd.grad(compiled(states, mask), states)[0], expected)
+    def by_positions(states):
+        return rht.preference_loss(head, rht.pool_last_token(states * 2, positions=positions)[:4])
+
+    def packed(states):
+        tokens = (states * 2).flatten(0, 1)[:total]
+        last, mean = rht.pool_last_token(tokens, cu_seqlens=cu_seqlens), rht.pool_mean(tokens, cu_seqlens=cu_seqlens)
+        return rht.preference_loss(head, last[:4]) + mean.sin().sum()
+
+    for loss in (by_mask, by_positions, packed):
+        expected = torch.autograd.grad(loss(states), states)[0]
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
+        torch.testing.assert_close(torch.autograd.grad(compiled(states), states)[0], expected)
 
 
 def samples():

@@ -9,7 +9,7 @@ import torch
 
 import rewardhead
 import rewardhead.torch as rht
-from rewardhead.torch import _ops  # noqa: F401
+from rewardhead.torch import _dispatch
 
 F = torch.nn.functional
 HEADS = [0, 1, 37]
@@ -223,13 +223,22 @@ def test_strided_and_sliced_input(hidden):
     every_other[::2] = x
     views = [wide[:, 3:22], x.t().contiguous().t(), offset[1:].view(23, 19), every_other[::2], x.flip(0).flip(0)]
     expected = head(x)
+    reference = x.clone().requires_grad_()
+    rht.preference_loss(head, reference, chosen, rejected).backward()
     for view in views:
         assert torch.equal(head(view), expected)
         with torch.no_grad():
             assert torch.equal(head(view), expected)
         leaf = view.detach().requires_grad_()
+        head.zero_grad()
         rht.preference_loss(head, leaf, torch.stack([chosen, rejected], 1)[:, 0], rejected.int().long()).backward()
-        assert leaf.grad.shape == x.shape
+        assert torch.equal(leaf.grad, reference.grad)
+        if hidden:
+            assert all(p.grad.any() for p in itertools.islice(head.parameters(), 3))
+    base = wide.clone().requires_grad_()  # the gradient goes through the slice, to where x came from
+    rht.preference_loss(head, base[:, 3:22], chosen, rejected).backward()
+    assert torch.equal(base.grad[:, 3:22], reference.grad)
+    assert not base.grad[:, :3].any() and not base.grad[:, 22:].any()
     expanded = x[:1].expand(40, 19)  # not a few rows, which round otherwise
     assert torch.equal(head(expanded), expected[:1].expand(40))
 
@@ -342,6 +351,43 @@ def test_compiled_without_graph_break(hidden):
         assert torch.equal(torch.compile(head, fullgraph=True, backend="aot_eager")(x), head(x))
 
 
+def test_other_losses_compiled_without_graph_break():
+    """And with them PyTorch's operations around ours, in one graph."""
+    _, x, chosen, rejected, extras = problem(hidden=0)
+    r = x[:, 0].clone().requires_grad_()
+    logps = (torch.randn(4, 31, generator=torch.Generator().manual_seed(1)) * 10).requires_grad_()
+    cases = [
+        (lambda r: rht.bradley_terry_loss(r * 2, chosen, rejected, **extras), r),
+        (lambda r: rht.bradley_terry_loss(r.bfloat16()[:22], normalizer=3.0), r),
+        (lambda values: rht.dpo_loss(*values, beta=0.2, label_smoothing=0.1), logps),
+        (lambda values: rht.dpo_loss(*values), logps),
+    ]
+    for loss, leaf in cases:
+        (expected,) = torch.autograd.grad(loss(leaf), leaf)
+        compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+        value = compiled(leaf)
+        close(value, loss(leaf), 1e-6)
+        close(torch.autograd.grad(value, leaf)[0], expected)
+
+
+def test_adamw_compiled_without_graph_break():
+    head, x, chosen, rejected, _ = problem()
+    other = copy.deepcopy(head)
+    optimizers = [rht.AdamW(h.parameters(), lr=0.01, weight_decay=0.1) for h in (head, other)]
+    compiles = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(optimizers[0].step, fullgraph=True, backend=compiles)
+    for _ in range(4):
+        for h in (head, other):
+            h.zero_grad()
+            rht.preference_loss(h, x, chosen, rejected).backward()
+        compiled()
+        optimizers[1].step()
+    for a, b in zip(head.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert all(state["step"] == 4 for state in optimizers[0].state.values())
+    assert compiles.frame_count <= 2  # at first the moments are made; the number of the step is no constant
+
+
 def test_compiled_by_the_default_backend():
     head, x, chosen, rejected, _ = problem()
     loss = torch.compile(rht.preference_loss, fullgraph=True)(head, x, chosen, rejected)
@@ -363,8 +409,9 @@ def samples():
         yield "score", (x.detach(), *detached)
         yield "head_forward", (x, *tensors)
         yield "head_forward", (x.detach().bfloat16().requires_grad_(), *tensors)
-        yield "preference_loss", (x, *tensors, chosen, rejected, *extras.values(), 12.0)
-        yield "preference_loss", (x[:22], *tensors, None, None, None, None, None, 0.0)
+        yield "preference_loss", (x, *tensors, chosen, rejected, *extras.values(), 12.0, True)
+        yield "preference_loss", (x[:22], *tensors, None, None, None, None, None, 0.0, True)
+        yield "preference_loss", (x.detach(), *detached, chosen, rejected, *extras.values(), 12.0, False)
         with torch.no_grad():
             rewards, mask = torch.ops.rewardhead.head_forward(x, *tensors)
         for need_x in (True, False):
@@ -373,7 +420,7 @@ def samples():
     yield "pair_loss", (r, chosen, rejected, *extras.values(), 3.0)
     yield "pair_loss", (r[:22].contiguous(), None, None, None, None, None, 0.0)
     states = [[torch.rand(5, 3), torch.rand(7)] for _ in range(4)]
-    yield "adamw_", (*states, 1e-2, 0.9, 0.99, 1e-8, 0.1, 2)
+    yield "adamw_", (*states, [torch.tensor(1.0), torch.tensor(4.0)], 1e-2, 0.9, 0.99, 1e-8, 0.1)
 
 
 @pytest.mark.parametrize("name, arguments", [pytest.param(n, a, id=f"{i}-{n}") for i, (n, a) in enumerate(samples())])
@@ -463,14 +510,79 @@ def test_adamw_refusals():
         state = torch.optim.AdamW(parameters, **{option: True}).state_dict()
         with pytest.raises(ValueError, match=f"{option}=True"):
             rht.AdamW(parameters).load_state_dict(state)
+        with pytest.raises(ValueError, match=f"{option}=True"):
+            rht.AdamW([{"params": parameters, option: True}])
 
 
-def test_traced_scoring_scores_what_it_is_given():
-    head, x, *_ = problem()
+@pytest.mark.parametrize("bad", [torch.zeros(3).double(), torch.zeros(3).to_sparse(), "strided"])
+def test_adamw_changes_nothing_when_it_refuses(bad):
+    """Whatever was good among the parameters of this group and of those before."""
+    parameters = [torch.nn.Parameter(torch.full((3,), float(i))) for i in range(3)]
+    if isinstance(bad, str):
+        parameters[2].data, bad = torch.zeros(6)[::2], torch.ones(3)
+    elif bad.dtype == torch.float64:
+        parameters[2].data = parameters[2].data.double()
+    optimizer = rht.AdamW([{"params": parameters[:2]}, {"params": parameters[2:]}])
+    for parameter in parameters[:2]:
+        parameter.grad = torch.ones(3)
+    optimizer.step()
+    before = copy.deepcopy([optimizer.state_dict()["state"], parameters])
+    parameters[2].grad = bad
+    with pytest.raises((ValueError, RuntimeError)):
+        optimizer.step()
+    after = optimizer.state_dict()["state"]
+    for index, state in before[0].items():
+        assert all(torch.equal(after[index][name], state[name]) for name in state)
+    assert after[2]["step"] == 0
+    for a, b in zip(parameters, before[1], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_traced_scoring_scores_what_it_is_given(hidden):
+    head, x, *_ = problem(hidden=hidden)
+    other = torch.randn(31, 19)
     with torch.no_grad():
-        traced = torch.jit.trace(head, x)
-        other = torch.randn_like(x)
-        assert torch.equal(traced(other), head(other))
+        assert torch.equal(torch.jit.trace(head, x)(other), head(other))
+    traced = torch.jit.trace(head, x)  # with gradients
+    expected = head(other)
+    assert torch.equal(traced(other), expected)
+    gradients = torch.autograd.grad(traced(other).sin().sum(), list(head.parameters()))
+    for a, b in zip(gradients, torch.autograd.grad(expected.sin().sum(), list(head.parameters())), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_transforms_are_refused(hidden):
+    head, x, chosen, rejected, _ = problem(hidden=hidden)
+    stacked = torch.stack([x, x])
+    calls = [head, lambda x: rht.preference_loss(head, x, chosen, rejected), lambda x: rht.bradley_terry_loss(x[:, 0], chosen, rejected)]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match="no vmap"):
+            torch.vmap(call)(stacked)
+        with torch.no_grad(), pytest.raises(NotImplementedError, match="no vmap"):
+            torch.vmap(call)(stacked)
+        for transform in (torch.func.grad, torch.func.jacrev):
+            with pytest.raises(NotImplementedError, match="no vmap, nor other transforms of torch.func"):
+                transform(lambda x, call=call: call(x).sum())(x)
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_what_no_gradient_needs_is_not_computed(hidden, monkeypatch):
+    head, x, chosen, rejected, _ = problem(hidden=hidden)
+    expected = rht.preference_loss(head, x, chosen, rejected).item()
+    kept = []
+    kernel = _dispatch.KERNELS["preference_loss"]
+    monkeypatch.setitem(_dispatch.KERNELS, "preference_loss", lambda *a: kept.append(kernel(*a)) or kept[-1])
+    with torch.no_grad():
+        assert rht.preference_loss(head, x, chosen, rejected).item() == expected
+    rht.preference_loss(head.requires_grad_(False), x, chosen, rejected)
+    for _, _, mask, w_gradient in kept:
+        assert mask.numel() == w_gradient.numel() == 0
+    kept.clear()
+    rht.preference_loss(head, x.requires_grad_(), chosen, rejected).backward()
+    ((_, _, mask, w_gradient),) = kept
+    assert mask.numel() == hidden and w_gradient.numel() == 0
 
 
 # ---- the module ----

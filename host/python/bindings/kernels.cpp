@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,9 +10,12 @@
 #include "host/dataset/error.h"
 #include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
-#include "host/runtime/plan.h"
 
 namespace nb = nanobind;
+
+#ifndef REWARDHEAD_HAS_CUDA
+#define REWARDHEAD_HAS_CUDA 0
+#endif
 
 namespace rewardhead::python {
 namespace {
@@ -23,12 +27,34 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
+// -1, the CPU, and its threads; or a GPU's number and the address of its stream. The third is None on the CPU, and on a
+// GPU a function of bytes that returns the address of so many, which stay until the operator returns.
+using PlaceTuple = std::tuple<int, int64_t, nb::handle>;
 // x, rows, row stride in elements, columns, index of the dtype
 using MatrixTuple = std::tuple<Address, int64_t, int64_t, int64_t, int>;
 // w1, b1, w2, b2
 using TensorsTuple = std::tuple<Address, Address, Address, Address>;
+// The activation mask that is kept between forward and backward, and its bytes; 0, 0 without.
+using MaskTuple = std::tuple<Address, size_t>;
 // chosen, rejected, bytes of their elements (4 or 8), count, margin, weight, label
 using PairsTuple = std::tuple<Address, Address, int, int64_t, Address, Address, Address>;
+
+// Elements of an array; parameter, gradient, first and second moments; the number of steps done, a float of the host.
+using UpdateTuple = std::tuple<int64_t, std::tuple<Address, Address, Address, Address>, Address>;
+
+bool on_cpu(const PlaceTuple& place) { return std::get<0>(place) < 0; }
+
+void* stream(const PlaceTuple& place) { return at<void>(static_cast<Address>(std::get<1>(place))); }
+
+const Context& context_of(const PlaceTuple& place) {
+  return on_cpu(place) ? context(static_cast<int>(std::get<1>(place))) : context(std::get<0>(place), stream(place));
+}
+
+rh_workspace workspace_of(const PlaceTuple& place, const Plan& plan) {
+  if (on_cpu(place)) return workspace(plan.get());
+  const nb::gil_scoped_acquire held;
+  return {at<void>(nb::cast<Address>(std::get<2>(place)(plan.workspace_bytes()))), plan.workspace_bytes()};
+}
 
 rh_matrix matrix(const MatrixTuple& x) { return {at<const void>(std::get<0>(x)), std::get<1>(x), std::get<2>(x)}; }
 
@@ -44,7 +70,8 @@ PlanOptions head_options(const MatrixTuple& x, int64_t hidden, uint32_t operatio
           .input_dtype = static_cast<rh_dtype>(std::get<4>(x))};
 }
 
-// The pairs for the C interface. PyTorch's index type is int64: narrowed here, and refused where that would wrap.
+// The pairs for the C interface. PyTorch's index type is int64: narrowed here, and refused where that would wrap. On a
+// GPU they come as int32.
 class PairList {
  public:
   PairList(const PairsTuple& pairs, int64_t rows) {
@@ -75,87 +102,98 @@ class PairList {
   std::vector<int32_t> chosen_, rejected_;
 };
 
-// The activation mask that a forward leaves in its workspace, [mask_blocks(rows), hidden] words.
-struct Mask {
-  Mask(const Plan& plan, const rh_workspace& workspace)
-      : words(plan.get()->carve(workspace.data).mask),
-        bytes(static_cast<size_t>(kernels::mask_blocks(plan.options().rows) * plan.options().hidden_dim) *
-              sizeof(uint64_t)) {}
-  uint64_t* words;
-  size_t bytes;
-};
+// The activation mask within a workspace.
+void* mask_in(const rh_workspace& memory, const Plan& plan) {
+  return static_cast<std::byte*>(memory.data) + rh_plan_mask_offset(plan.get());
+}
 
-// Where `mask` is not 0, it receives the words for head_backward.
-void head_forward(int threads, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters, Address rewards,
-                  Address mask) {
-  const bool keep = mask != 0 && hidden > 0;
-  const Plan plan(context(threads), head_options(x, hidden, keep ? RH_FORWARD | RH_BACKWARD : RH_FORWARD));
-  const rh_workspace memory = workspace(plan.get());
+// Between there and memory that is kept, of `room` bytes.
+void copy_mask(const PlaceTuple& place, const Plan& plan, void* to, const void* from, size_t room) {
+  const size_t bytes = rh_plan_mask_bytes(plan.get());
+  if (bytes > room) {
+    throw Error(RH_INTERNAL_ERROR, "a mask of " + std::to_string(bytes) + " bytes, with room for " + std::to_string(room));
+  }
+  if (on_cpu(place)) {
+    std::memcpy(to, from, bytes);
+  } else {
+    copy_on_gpu(stream(place), to, from, bytes);
+  }
+}
+
+// Where the mask's address is not 0, it receives what head_backward needs.
+void head_forward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
+                  Address rewards, const MaskTuple& mask) {
+  const auto [kept, room] = mask;
+  const Plan plan(context_of(place), head_options(x, hidden, kept ? RH_BACKWARD : RH_FORWARD));
+  const rh_workspace memory = workspace_of(place, plan);
   const rh_matrix rows = matrix(x);
   const rh_tensors head = tensors(parameters);
   detail::throw_on_error(rh_forward(plan.get(), &rows, &head, at<float>(rewards), memory));
-  if (!keep) return;
-  const Mask kept(plan, memory);
-  std::memcpy(at<void>(mask), kept.words, kept.bytes);
+  if (kept) copy_mask(place, plan, at<void>(kept), mask_in(memory, plan), room);
 }
 
-void head_backward(int threads, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters, Address mask,
-                   Address reward_gradient, const TensorsTuple& gradients, Address input_gradient) {
-  const Plan plan(context(threads), head_options(x, hidden, input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
-  const rh_workspace memory = workspace(plan.get());
+void head_backward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
+                   const MaskTuple& mask, Address reward_gradient, const TensorsTuple& gradients,
+                   Address input_gradient) {
+  const auto [kept, room] = mask;
+  const Plan plan(context_of(place), head_options(x, hidden, input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
+  const rh_workspace memory = workspace_of(place, plan);
   const rh_matrix rows = matrix(x);
   const rh_tensors head = tensors(parameters), written = tensors(gradients);
-  if (hidden > 0) {
-    const Mask kept(plan, memory);
-    std::memcpy(kept.words, at<const void>(mask), kept.bytes);
-  }
+  if (kept) copy_mask(place, plan, mask_in(memory, plan), at<const void>(kept), room);
   detail::throw_on_error(rh_backward(plan.get(), &rows, &head, at<const float>(reward_gradient), &written,
                                      at<float>(input_gradient), plan.options().input_dim, memory));
 }
 
-void pair_loss(int threads, Address rewards, int64_t rows, const PairsTuple& pairs, double normalizer, Address loss,
-               Address reward_gradient) {
+void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const PairsTuple& pairs, double normalizer,
+               Address loss, Address reward_gradient) {
   const PairList list(pairs, rows);
-  const Plan plan(context(threads), {.rows = rows, .max_pairs = list.get()->count, .operations = RH_PAIR_LOSS});
+  const Plan plan(context_of(place), {.rows = rows, .max_pairs = list.get()->count, .operations = RH_PAIR_LOSS});
   detail::throw_on_error(rh_pair_loss(plan.get(), at<const float>(rewards), rows, list.get(), normalizer,
-                                      at<float>(loss), at<float>(reward_gradient), workspace(plan.get())));
+                                      at<float>(loss), at<float>(reward_gradient), workspace_of(place, plan)));
 }
 
-// Forward, loss and, of a linear head, the gradient of its weights (one pass over X where pairs are adjacent rows).
-void linear_loss_gradients(int threads, const MatrixTuple& x, Address w, const PairsTuple& pairs, double normalizer,
-                           Address loss, Address reward_gradient, Address w_gradient) {
+// Of a linear head: forward, loss and the gradient of its weights (one pass over X where pairs are adjacent rows).
+void linear_loss_gradients(const PlaceTuple& place, const MatrixTuple& x, Address w, const PairsTuple& pairs,
+                           double normalizer, Address rewards, Address loss, Address reward_gradient,
+                           Address w_gradient) {
   const PairList list(pairs, std::get<1>(x));
   PlanOptions options = head_options(x, 0, RH_PAIR_LOSS | RH_BACKWARD);
   options.max_pairs = list.get()->count;
-  const Plan plan(context(threads), options);
-  std::vector<float> rewards(static_cast<size_t>(options.rows));
+  const Plan plan(context_of(place), options);
   const rh_loss_arguments arguments{sizeof(rh_loss_arguments),
                                     matrix(x),
                                     *list.get(),
                                     normalizer,
                                     {at<float>(w), nullptr, nullptr, nullptr},
                                     {at<float>(w_gradient), nullptr, nullptr, nullptr},
-                                    rewards.data(),
+                                    at<float>(rewards),
                                     at<float>(reward_gradient),
                                     at<float>(loss),
                                     nullptr,
                                     0};
-  detail::throw_on_error(rh_loss_gradients(plan.get(), &arguments, workspace(plan.get())));
+  detail::throw_on_error(rh_loss_gradients(plan.get(), &arguments, workspace_of(place, plan)));
 }
 
-// AdamW on `count` numbers in a row: as a linear head, in parts of at most its greatest width.
-void adamw(int threads, int64_t count, Address parameter, Address gradient, Address first_moment, Address second_moment,
-           double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, int64_t step) {
+// AdamW on flat arrays: as linear heads, in parts of at most their greatest width. The steps done advance by 1.
+void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, double learning_rate, double beta1,
+           double beta2, double epsilon, double weight_decay) {
   constexpr int64_t kPart = int64_t{1} << 24;
-  const rh_adamw_options options{sizeof(rh_adamw_options), learning_rate, beta1, beta2, epsilon, weight_decay, 0, step};
-  for (int64_t first = 0; first < count; first += kPart) {
-    const Plan plan(context(threads),
-                    {.rows = 1, .input_dim = std::min(kPart, count - first), .operations = RH_OPTIMIZER});
-    const auto part = [&](Address address) {
-      return rh_tensors{at<float>(address) + first, nullptr, nullptr, nullptr};
-    };
-    const rh_tensors p = part(parameter), g = part(gradient), m = part(first_moment), v = part(second_moment);
-    detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, workspace(plan.get())));
+  for (const auto& [count, arrays, step] : updates) {
+    const auto& [parameter, gradient, first_moment, second_moment] = arrays;
+    float& done = *at<float>(step);
+    const rh_adamw_options options{sizeof options, learning_rate, beta1, beta2, epsilon, weight_decay, 0,
+                                   static_cast<int64_t>(done) + 1};
+    for (int64_t first = 0; first < count; first += kPart) {
+      const Plan plan(context_of(place),
+                      {.rows = 1, .input_dim = std::min(kPart, count - first), .operations = RH_OPTIMIZER});
+      const auto part = [&](Address address) {
+        return rh_tensors{at<float>(address) + first, nullptr, nullptr, nullptr};
+      };
+      const rh_tensors p = part(parameter), g = part(gradient), m = part(first_moment), v = part(second_moment);
+      detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, workspace_of(place, plan)));
+    }
+    done += 1;
   }
 }
 
@@ -163,7 +201,7 @@ void adamw(int threads, int64_t count, Address parameter, Address gradient, Addr
 
 void bind_kernels(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
-  module.attr("MASK_ROWS") = kernels::kMaskRows;
+  module.attr("HAS_CUDA") = REWARDHEAD_HAS_CUDA != 0;
   module.def("head_forward", &head_forward, released);
   module.def("head_backward", &head_backward, released);
   module.def("pair_loss", &pair_loss, released);

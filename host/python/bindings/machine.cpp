@@ -2,9 +2,14 @@
 #include "host/python/bindings/machine.h"
 
 #include <pthread.h>
+#if REWARDHEAD_HAS_CUDA
+#include <cuda_runtime_api.h>
+#endif
 
 #include <map>
 #include <mutex>
+#include <string>
+#include <utility>
 
 namespace rewardhead::python {
 namespace {
@@ -12,23 +17,68 @@ namespace {
 struct Contexts {
   std::mutex mutex;
   std::map<int, Context> by_threads;
+  std::map<std::pair<int, void*>, Context> by_stream;
 };
 
 Contexts* contexts = nullptr;  // never destroyed: a thread may still compute while the process ends
 
-}  // namespace
-
-const Context& context(int threads) {
+// The context of that key, or what make() returns.
+template <class Key, class Make>
+const Context& found_or_made(std::map<Key, Context> Contexts::*of_kind, const Key& key, const Make& make) {
   static std::once_flag once;
   std::call_once(once, [] {
     contexts = new Contexts;
     pthread_atfork(nullptr, nullptr, [] { contexts = new Contexts; });  // the parent's may be locked
   });
   const std::lock_guard lock(contexts->mutex);
-  const auto found = contexts->by_threads.find(threads);
-  if (found != contexts->by_threads.end()) return found->second;
-  return contexts->by_threads.emplace(threads, Context({.threads = threads})).first->second;
+  auto& known = contexts->*of_kind;
+  const auto found = known.find(key);
+  return found != known.end() ? found->second : known.emplace(key, make()).first->second;
 }
+
+#if REWARDHEAD_HAS_CUDA
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw Error(RH_DEVICE_ERROR, std::string(what) + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
+}
+#endif
+
+}  // namespace
+
+const Context& context(int threads) {
+  return found_or_made(&Contexts::by_threads, threads, [&] { return Context({.threads = threads}); });
+}
+
+#if REWARDHEAD_HAS_CUDA
+
+const Context& context(int gpu, void* stream) {
+  return found_or_made(&Contexts::by_stream, std::pair{gpu, stream}, [&] {
+    int current = 0;  // a context is made for the current device
+    check(cudaGetDevice(&current), "cudaGetDevice");
+    struct Restore {
+      int device;
+      ~Restore() { cudaSetDevice(device); }
+    } const restore{current};
+    check(cudaSetDevice(gpu), "cudaSetDevice");
+    return Context({.device = RH_DEVICE_CUDA, .stream = stream});
+  });
+}
+
+void copy_on_gpu(void* stream, void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(stream)),
+        "cudaMemcpyAsync");
+}
+
+#else
+
+[[noreturn]] static void refuse_gpu() {
+  throw Error(RH_UNSUPPORTED, "this build of rewardhead has no CUDA kernels");
+}
+const Context& context(int, void*) { refuse_gpu(); }
+void copy_on_gpu(void*, void*, const void*, size_t) { refuse_gpu(); }
+
+#endif
 
 rh_workspace workspace(const rh_plan* plan) {
   struct Memory {

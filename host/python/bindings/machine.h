@@ -11,7 +11,14 @@ namespace rewardhead::python {
 // of the process. A forked child has none of its parent's threads, so it makes its own.
 const Context& context(int threads);
 
-// Memory of the calling thread for one execute of the plan. It is kept, and grows, for the next.
+// The context of a GPU, of CUDA's number, and a stream there; made and kept likewise. Throws Error in a build without
+// CUDA kernels.
+const Context& context(int gpu, void* stream);
+
+// Memory of the calling thread for one execute of the plan on the CPU. It is kept, and grows, for the next.
 rh_workspace workspace(const rh_plan* plan);
+
+// Copies within a GPU's memory, enqueued on the stream.
+void copy_on_gpu(void* stream, void* to, const void* from, size_t bytes);
 
 }  // namespace rewardhead::python

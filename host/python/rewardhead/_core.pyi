@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled part. The functions on addresses belong to ``rewardhead.torch``, which checks what they cannot."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
-MASK_ROWS: int
 
 class Head:
     """The parameters of a head; w1, b1, w2 and b2 are views of its memory."""
@@ -69,38 +69,47 @@ def read_run(
     seed: int,
 ) -> dict[str, Any]: ...
 
+HAS_CUDA: bool
+
+_Place = tuple[int, int, Callable[[int], int] | None]  # -1, threads, None; or a GPU, its stream, memory of so many bytes
 _Matrix = tuple[int, int, int, int, int]  # address, rows, row stride, columns, index of the dtype
-_Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2
+_Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2; AdamW: parameter, gradient, first and second moments
+_Mask = tuple[int, int]  # what is kept between forward and backward, its bytes; 0, 0 without
 _Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
 
-def head_forward(threads: int, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: int) -> None: ...
+def head_forward(
+    place: _Place, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: _Mask
+) -> None: ...
 def head_backward(
-    threads: int,
+    place: _Place,
     x: _Matrix,
     hidden: int,
     parameters: _Tensors,
-    mask: int,
+    mask: _Mask,
     reward_gradient: int,
     gradients: _Tensors,
     input_gradient: int,
 ) -> None: ...
 def pair_loss(
-    threads: int, rewards: int, rows: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int
+    place: _Place, rewards: int, rows: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int
 ) -> None: ...
 def linear_loss_gradients(
-    threads: int, x: _Matrix, w: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int, w_gradient: int
+    place: _Place,
+    x: _Matrix,
+    w: int,
+    pairs: _Pairs,
+    normalizer: float,
+    rewards: int,
+    loss: int,
+    reward_gradient: int,
+    w_gradient: int,
 ) -> None: ...
 def adamw(
-    threads: int,
-    count: int,
-    parameter: int,
-    gradient: int,
-    first_moment: int,
-    second_moment: int,
+    place: _Place,
+    updates: list[tuple[int, _Tensors, int]],
     learning_rate: float,
     beta1: float,
     beta2: float,
     epsilon: float,
     weight_decay: float,
-    step: int,
 ) -> None: ...

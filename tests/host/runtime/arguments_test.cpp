@@ -309,6 +309,8 @@ TEST(Arguments, PlanOptions) {
   EXPECT_EQ(rh_plan_create(context.get(), &options, nullptr), RH_INVALID_ARGUMENT);
   expect_mentions(message(), {"plan is NULL"});
   EXPECT_EQ(rh_plan_workspace_bytes(nullptr), 0u);
+  EXPECT_EQ(rh_plan_mask_bytes(nullptr), 0u);
+  EXPECT_EQ(rh_plan_mask_offset(nullptr), 0u);
 
   // A program built before `planning` was added has nothing there.
   rh_plan_options old = options;

@@ -2,6 +2,7 @@
 //
 // Executes through the C interface. That the kernels compute the right thing is tests/kernels' matter; here it is that
 // the right ones run, on the right memory, alone and together.
+#include <algorithm>
 #include <cmath>
 #include <thread>
 
@@ -107,6 +108,38 @@ TEST(Execute, LossGradientsEqualsTheThreeCalls) {
         }
       }
     }
+  }
+}
+
+// As an operator of PyTorch keeps it: from a plan without RH_INPUT_GRADIENT to one with it, by way of other memory.
+TEST(Execute, TheMaskMayBeKeptElsewhere) {
+  const Context context = make_context(3);
+  for (const Size& size : kSizes) {
+    const Plan scoring = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, 0, RH_FORWARD));
+    EXPECT_EQ(rh_plan_mask_bytes(scoring.get()), 0u);
+    EXPECT_EQ(rh_plan_mask_offset(scoring.get()), 0u);
+    const Plan first = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, 0, RH_BACKWARD));
+    const Plan second = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, size.pairs));
+    const size_t bytes = rh_plan_mask_bytes(first.get());
+    EXPECT_EQ(rh_plan_mask_bytes(second.get()), bytes);
+    const int64_t blocks = (size.rows + 63) / 64;
+    const int64_t values = 6 * size.rows > size.input ? 0 : blocks > 1 ? 64 : (size.rows + 15) / 16 * 16;
+    EXPECT_EQ(bytes, static_cast<size_t>(blocks * size.hidden * (8 + 4 * values)));
+
+    const WorkspaceMemory first_memory(first.get()), second_memory(second.get());
+    Step together(size.rows, size.input, size.hidden, size.pairs), apart(size.rows, size.input, size.hidden, size.pairs);
+    ASSERT_EQ(apart.call(forward, first.get(), first_memory.get()), RH_OK) << rh_last_error_message();
+    const auto* const mask = static_cast<const char*>(first_memory.get().data) + rh_plan_mask_offset(first.get());
+    const std::vector<char> kept(mask, mask + bytes);
+    ASSERT_EQ(apart.call(pair_loss, second.get(), second_memory.get()), RH_OK) << rh_last_error_message();
+    std::copy(kept.begin(), kept.end(),
+              static_cast<char*>(second_memory.get().data) + rh_plan_mask_offset(second.get()));
+    ASSERT_EQ(apart.call(backward, second.get(), second_memory.get()), RH_OK) << rh_last_error_message();
+
+    for (const Call which : {forward, pair_loss, backward}) {
+      ASSERT_EQ(together.call(which, second.get(), second_memory.get()), RH_OK) << rh_last_error_message();
+    }
+    EXPECT_TRUE(same_bits(together.outputs(), apart.outputs())) << size.rows << ' ' << size.hidden;
   }
 }
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import _core
-from . import _ops
+from . import _ops  # noqa: F401  (registers the operators)
+from ._dispatch import call, tracer
 
-_operators = torch.ops.rewardhead
-_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 class Preferences(NamedTuple):
@@ -53,15 +52,17 @@ class RewardHead(nn.Module):
         """Rewards [rows], or with `preferences` their loss, a scalar: the way that wrappers such as
         DistributedDataParallel see. `preference_loss` is the function to call."""
         tensors = self._tensors()
+        graph = torch.is_grad_enabled()
         if preferences is not None:
-            loss, _, _, _ = _operators.preference_loss(x, *tensors, *preferences)
-            return loss
-        if torch.is_grad_enabled() and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors)):
-            return _operators.head_forward(x, *tensors)[0]
-        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-        if not traced and type(x) is Tensor and x.is_cpu and not _dispatch_modes():
-            return _ops.score(x, *tensors)  # without the dispatcher, which costs as much again as all of the rest
-        return _operators.score(x, *tensors)
+            if self.hidden:
+                keep = graph and (x.requires_grad or any(tensor.requires_grad for tensor in tensors))
+            else:  # a gradient of x takes a backward that has that of the weight as well
+                keep = graph and tensors[0].requires_grad and not x.requires_grad
+            return call("preference_loss", x, *tensors, *preferences, keep)[0]
+        asked = graph and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors))
+        if asked or tracer() is not None:  # torch.jit.trace makes one graph for both
+            return call("head_forward", x, *tensors)[0]
+        return call("score", x, *tensors)
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
         """w1, b1, w2, b2 in float32."""
@@ -149,7 +150,7 @@ def bradley_terry_loss(
     if rewards.dtype in (torch.bfloat16, torch.float16):
         rewards = rewards.float()
     pairs = _checked_pairs(chosen, rejected, margin, weight, label, normalizer)
-    return _operators.pair_loss(rewards.contiguous(), *pairs)[0]
+    return call("pair_loss", rewards.contiguous(), *pairs)[0]
 
 
 def dpo_loss(

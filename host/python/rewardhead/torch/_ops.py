@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators, ``torch.ops.rewardhead.*``: schema, CPU kernel, fake kernel, autograd.
+"""The operators of the head and the optimizer, ``torch.ops.rewardhead.*``: schema, kernel for the CPU and for GPUs, fake
+kernel, autograd.
 
 Kernels get what the functions of this package have checked, and check themselves only what would touch memory that is
-not theirs. Threads are PyTorch's (``torch.set_num_threads``).
+not theirs.
 """
 
 from __future__ import annotations
@@ -11,19 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import _core
+from ._dispatch import assert_soon, call, define, differentiable, on_cpu, once_differentiable, place, run_below
 
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-_LIBRARY = torch.library.Library("rewardhead", "DEF")
-_TAGS = (torch.Tag.pt2_compliant_tag,)
 _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
-
-
-def define(name: str, arguments: str, kernel, fake) -> None:
-    """Registers an operator; `arguments` is its schema from behind the opening bracket."""
-    _LIBRARY.define(f"{name}({arguments}", tags=_TAGS)
-    _LIBRARY.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"rewardhead::{name}", fake, lib=_LIBRARY)
 
 
 # ---- arguments of the C interface ----
@@ -55,16 +48,17 @@ def _matrix(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int, int]]:
     return x, (x.data_ptr(), rows, stride, columns, dtype)
 
 
-def _parameters(columns: int, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2: Tensor | None):
+def _parameters(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2: Tensor | None):
     """hidden, and addresses; linear head: w1 [1, input] alone, hidden 0."""
+    device = x.get_device()
     for tensor in (w1,) if b1 is None else (w1, b1, w2, b2):
-        if tensor.dtype is not torch.float32 or not tensor.is_contiguous() or not tensor.is_cpu:
+        if tensor.dtype is not torch.float32 or tensor.get_device() != device or not tensor.is_contiguous():
             raise ValueError(
-                f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on the CPU"
+                f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on {x.device}, as x"
             )
     hidden, width = w1.shape
-    if width != columns:
-        raise ValueError(f"x has {columns} columns; expected {width}, the head's input")
+    if width != x.shape[1]:
+        raise ValueError(f"x has {x.shape[1]} columns; expected {width}, the head's input")
     if b1 is None:
         if hidden != 1:
             raise ValueError(f"a linear head has a weight of the shape {tuple(w1.shape)}; expected [1, input]")
@@ -75,8 +69,9 @@ def _parameters(columns: int, w1: Tensor, b1: Tensor | None, w2: Tensor | None, 
     return hidden, (w1.data_ptr(), b1.data_ptr(), w2.data_ptr(), b2.data_ptr())
 
 
-def _pairs(rows: int, chosen, rejected, margin, weight, label):
-    """count, and the arguments; without indices pair i is (2i, 2i + 1)."""
+def _pairs(like: Tensor, rows: int, chosen, rejected, margin, weight, label):
+    """count, arguments, and what must outlive them; without indices pair i is (2i, 2i + 1)."""
+    device = like.device
     if chosen is None:
         _require(rejected is None, "rejected is given without chosen")
         _require(rows % 2 == 0, f"there are {rows} rows; without chosen and rejected, pair i is (2i, 2i + 1)")
@@ -86,39 +81,60 @@ def _pairs(rows: int, chosen, rejected, margin, weight, label):
         count = chosen.numel()
         for name, index in (("chosen", chosen), ("rejected", rejected)):
             good = index.dtype in (torch.int64, torch.int32) and index.shape == (count,) and index.is_contiguous()
-            if not good or index.dtype != chosen.dtype or not index.is_cpu:
+            if not good or index.dtype != chosen.dtype or index.device != device:
                 raise ValueError(
                     f"{name} is {index.dtype} of the shape {tuple(index.shape)} on {index.device}; expected int64 or "
-                    f"int32 (as chosen), [{count}], on the CPU"
+                    f"int32 (as chosen), [{count}], on {device}"
                 )
+        if not on_cpu(like):
+            chosen, rejected = _checked_on_gpu(rows, chosen, rejected)
         element = 8 if chosen.dtype == torch.int64 else 4
     for name, values in (("margin", margin), ("weight", weight), ("label", label)):
         if values is not None:
-            good = values.dtype == torch.float32 and values.is_contiguous() and values.is_cpu
+            good = values.dtype == torch.float32 and values.is_contiguous() and values.device == device
             if not good or values.shape != (count,):
                 raise ValueError(
                     f"{name} is {values.dtype} of the shape {tuple(values.shape)} on {values.device}; expected "
-                    f"float32, [{count}], on the CPU"
+                    f"float32, [{count}], on {device}"
                 )
     addresses = (_address(chosen), _address(rejected), element, count)
-    return count, (*addresses, _address(margin), _address(weight), _address(label))
+    return count, (*addresses, _address(margin), _address(weight), _address(label)), (chosen, rejected)
 
 
-def _mask_shape(x: Tensor, w1: Tensor, b1: Tensor | None):
-    blocks = (x.size(0) + _core.MASK_ROWS - 1) // _core.MASK_ROWS
-    return (blocks, w1.size(0) if b1 is not None else 0)
+def _checked_on_gpu(rows, chosen, rejected):
+    """As int32. What the C interface checks on the CPU is asserted here; margins, weights and labels are not."""
+    for name, index in (("chosen", chosen), ("rejected", rejected)):
+        assert_soon(((index >= 0) & (index < rows)).all(), f"{name} names a row that is not among 0 to {rows - 1}")
+    assert_soon((chosen != rejected).all(), "a pair names the same row as chosen and as rejected")
+    return chosen.to(torch.int32), rejected.to(torch.int32)
+
+
+def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
+    """Of what a backward needs of the activations, 64 bits each, as rh_plan_mask_bytes says: on a GPU its bound."""
+    if b1 is None:
+        return 0
+    rows, hidden = x.size(0), w1.size(0)
+    if on_cpu(x):
+        words = (rows + 63) // 64 * hidden  # a bit for each
+        if 6 * rows > x.size(1):
+            return words
+        return words * (1 + (32 if rows > 48 else (rows + 15) // 16 * 8))  # and few rows' values
+    return (rows + 255) // 256 * 4 * ((hidden + 255) // 256 * 256)
+
+
+def _mask(mask: Tensor) -> tuple[int, int]:
+    return mask.data_ptr(), 8 * mask.numel()
 
 
 # ---- score: rewards alone, nothing kept for a gradient ----
 
 
-def score(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2: Tensor | None) -> Tensor:
-    """Rewards [rows]."""
+def _score(x, w1, b1, w2, b2):
     x, matrix = _matrix(x)
-    hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
-    rewards = x.new_empty(matrix[1], dtype=torch.float32)
+    hidden, parameters = _parameters(x, w1, b1, w2, b2)
+    rewards = w1.new_empty(matrix[1])
     if matrix[1]:
-        _core.head_forward(torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), 0)
+        _core.head_forward(place(x), matrix, hidden, parameters, rewards.data_ptr(), (0, 0))
     return rewards
 
 
@@ -126,23 +142,23 @@ def _score_fake(x, w1, b1, w2, b2):
     return x.new_empty(x.size(0), dtype=torch.float32)
 
 
-define("score", f"{_HEAD}) -> Tensor", score, _score_fake)
+define("score", f"{_HEAD}) -> Tensor", _score, _score_fake)
 
 # ---- head_forward: rewards and the activation mask ----
 
 
 def _head_forward(x, w1, b1, w2, b2):
     x, matrix = _matrix(x)
-    hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
-    rewards = x.new_empty(matrix[1], dtype=torch.float32)
-    mask = x.new_empty(_mask_shape(x, w1, b1), dtype=torch.int64)
+    hidden, parameters = _parameters(x, w1, b1, w2, b2)
+    rewards = w1.new_empty(matrix[1])
+    mask = x.new_empty(_mask_words(x, w1, b1), dtype=torch.int64)
     if matrix[1]:
-        _core.head_forward(torch.get_num_threads(), matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr())
+        _core.head_forward(place(x), matrix, hidden, parameters, rewards.data_ptr(), _mask(mask))
     return rewards, mask
 
 
 def _head_forward_fake(x, w1, b1, w2, b2):
-    return x.new_empty(x.size(0), dtype=torch.float32), x.new_empty(_mask_shape(x, w1, b1), dtype=torch.int64)
+    return x.new_empty(x.size(0), dtype=torch.float32), x.new_empty(_mask_words(x, w1, b1), dtype=torch.int64)
 
 
 define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forward, _head_forward_fake)
@@ -152,22 +168,26 @@ define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forwa
 
 def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     x, matrix = _matrix(x)
-    hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
+    hidden, parameters = _parameters(x, w1, b1, w2, b2)
     _require(reward_gradient.shape == (matrix[1],), f"reward_gradient has the shape {tuple(reward_gradient.shape)}")
-    _require(mask.shape == _mask_shape(x, w1, b1) and mask.is_contiguous(), f"mask has the shape {tuple(mask.shape)}")
+    words = _mask_words(x, w1, b1)
+    if mask.shape != (words,) or mask.dtype != torch.int64 or mask.device != x.device:
+        raise ValueError(
+            f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; expected that of the forward, int64, [{words}]"
+        )
     reward_gradient = reward_gradient.to(torch.float32).contiguous()
     gradients = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
     if not matrix[1]:
         return tuple(gradient.zero_() for gradient in gradients)
     input_gradient = gradients[4] if x.dtype == torch.float32 or not need_x else x.new_empty(x.shape, dtype=torch.float32)
     _core.head_backward(
-        torch.get_num_threads(),
+        place(x),
         matrix,
         hidden,
         parameters,
-        mask.data_ptr(),
+        _mask(mask),
         reward_gradient.data_ptr(),
-        tuple(gradient.data_ptr() if gradient.numel() else 0 for gradient in gradients[:4]),
+        tuple(gradient.data_ptr() for gradient in gradients[:4]),  # 0 of empty ones
         input_gradient.data_ptr() if need_x else 0,
     )
     return (*gradients[:4], input_gradient.to(x.dtype))
@@ -175,7 +195,7 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
 
 def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     def like(parameter):
-        return w1.new_empty(0 if parameter is None else parameter.shape)
+        return w1.new_empty(0) if parameter is None else torch.empty_like(parameter)
 
     input_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
     return like(w1), like(b1), like(w2), like(b2), input_gradient
@@ -188,53 +208,48 @@ define(
     _head_backward_fake,
 )
 
-# ---- preference_loss: forward and pair loss; of a linear head also the gradient of its weight, in the same pass ----
+# ---- preference_loss: forward and pair loss ----
+#
+# keep: what a backward needs beside reward_gradient is computed: of an MLP head the mask, and of a linear head, in the
+# same pass over x, the gradient of its weight.
 
 
-def _preference_loss(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer):
+def _preference_loss(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep):
     x, matrix = _matrix(x)
     rows = matrix[1]
-    hidden, parameters = _parameters(matrix[3], w1, b1, w2, b2)
-    count, pairs = _pairs(rows, chosen, rejected, margin, weight, label)
-    outputs = _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer)
-    loss, reward_gradient, mask, w_gradient = outputs
+    hidden, parameters = _parameters(x, w1, b1, w2, b2)
+    count, pairs, _kept = _pairs(x, rows, chosen, rejected, margin, weight, label)
+    outputs = _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep)
     if count == 0:
         for tensor in outputs:
             tensor.zero_()
         return outputs
-    threads = torch.get_num_threads()
-    if hidden == 0:
+    loss, reward_gradient, mask, w_gradient = outputs
+    where = place(x)
+    rewards = w1.new_empty(rows)
+    r, dr, result = rewards.data_ptr(), reward_gradient.data_ptr(), loss.data_ptr()
+    if keep and hidden == 0:
         _core.linear_loss_gradients(
-            threads,
-            matrix,
-            parameters[0],
-            pairs,
-            normalizer,
-            loss.data_ptr(),
-            reward_gradient.data_ptr(),
-            w_gradient.data_ptr(),
+            where, matrix, parameters[0], pairs, normalizer, r, result, dr, w_gradient.data_ptr()
         )
     else:
-        rewards = x.new_empty(rows, dtype=torch.float32)
-        _core.head_forward(threads, matrix, hidden, parameters, rewards.data_ptr(), mask.data_ptr())
-        _core.pair_loss(
-            threads, rewards.data_ptr(), rows, pairs, normalizer, loss.data_ptr(), reward_gradient.data_ptr()
-        )
+        _core.head_forward(where, matrix, hidden, parameters, r, _mask(mask))
+        _core.pair_loss(where, r, rows, pairs, normalizer, result, dr)
     return outputs
 
 
-def _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer):
+def _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep):
     return (
-        w1.new_empty(()),
+        torch.empty((), dtype=torch.float32, device=x.device),
         w1.new_empty(x.size(0)),
-        w1.new_empty(_mask_shape(x, w1, b1), dtype=torch.int64),
-        w1.new_empty(w1.shape if b1 is None else 0),
+        w1.new_empty(_mask_words(x, w1, b1) if keep else 0, dtype=torch.int64),
+        torch.empty_like(w1) if keep and b1 is None else w1.new_empty(0),
     )
 
 
 define(
     "preference_loss",
-    f"{_HEAD}, {_PAIRS}) -> (Tensor loss, Tensor reward_gradient, Tensor mask, Tensor w_gradient)",
+    f"{_HEAD}, {_PAIRS}, bool keep) -> (Tensor loss, Tensor reward_gradient, Tensor mask, Tensor w_gradient)",
     _preference_loss,
     _preference_loss_fake,
 )
@@ -247,18 +262,13 @@ def _pair_loss(rewards, chosen, rejected, margin, weight, label, normalizer):
     _require(
         good, f"rewards is {rewards.dtype} of the shape {tuple(rewards.shape)}; expected contiguous float32, [rows]"
     )
-    count, pairs = _pairs(len(rewards), chosen, rejected, margin, weight, label)
-    loss, gradient = rewards.new_empty(()), torch.empty_like(rewards)
+    rows = len(rewards)
+    count, pairs, _kept = _pairs(rewards, rows, chosen, rejected, margin, weight, label)
+    loss, gradient = _pair_loss_fake(rewards, chosen, rejected, margin, weight, label, normalizer)
     if count == 0:
         return loss.zero_(), gradient.zero_()
     _core.pair_loss(
-        torch.get_num_threads(),
-        rewards.data_ptr(),
-        len(rewards),
-        pairs,
-        normalizer,
-        loss.data_ptr(),
-        gradient.data_ptr(),
+        place(rewards), rewards.data_ptr(), rows, pairs, normalizer, loss.data_ptr(), gradient.data_ptr()
     )
     return loss, gradient
 
@@ -270,112 +280,63 @@ def _pair_loss_fake(rewards, chosen, rejected, margin, weight, label, normalizer
 define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient)", _pair_loss, _pair_loss_fake)
 
 # ---- adamw_: one step on each parameter as a flat array ----
+#
+# steps: the number of steps done, float32 scalars on the CPU as torch.optim.AdamW has them; they advance.
 
 
-def _adamw(parameters, gradients, first, second, learning_rate, beta1, beta2, epsilon, weight_decay, step):
-    for group in zip(parameters, gradients, first, second, strict=True):
-        for tensor in group:
-            if tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.shape != group[0].shape:
+def check_adamw(parameters, gradients, first, second, steps):
+    for parameter, *others, step in zip(parameters, gradients, first, second, steps, strict=True):
+        count, device = parameter.numel(), parameter.get_device()
+        for tensor in (parameter, *others):
+            good = tensor.dtype is torch.float32 and tensor.numel() == count and tensor.get_device() == device
+            if not good or not tensor.is_contiguous():
                 raise ValueError(
-                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)}; expected contiguous "
-                    f"float32 of the parameter's shape, {tuple(group[0].shape)}"
+                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)} on {tensor.device}; expected "
+                    f"contiguous float32 of the parameter's shape, {tuple(parameter.shape)}, on {parameter.device}"
                 )
-    threads = torch.get_num_threads()
-    for parameter, gradient, m, v in zip(parameters, gradients, first, second, strict=True):
-        _core.adamw(
-            threads,
-            parameter.numel(),
-            parameter.data_ptr(),
-            gradient.data_ptr(),
-            m.data_ptr(),
-            v.data_ptr(),
-            learning_rate,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            step,
-        )
-    torch.autograd.graph.increment_version((*parameters, *first, *second))
+        if step.dtype is not torch.float32 or step.numel() != 1 or not step.is_cpu:
+            raise ValueError(
+                f"adamw: a step is {step.dtype} of the shape {tuple(step.shape)} on {step.device}; expected a float32 "
+                "scalar on the CPU"
+            )
 
 
-def _adamw_fake(parameters, gradients, first, second, learning_rate, beta1, beta2, epsilon, weight_decay, step):
+def run_adamw(parameters, gradients, first, second, steps, learning_rate, beta1, beta2, epsilon, weight_decay):
+    """What `check_adamw` has found good."""
+    by_device = {}
+    for parameter, gradient, m, v, step in zip(parameters, gradients, first, second, steps, strict=True):
+        arrays = (parameter.data_ptr(), gradient.data_ptr(), m.data_ptr(), v.data_ptr())
+        by_device.setdefault(parameter.get_device(), []).append((parameter.numel(), arrays, step.data_ptr()))
+    for parameter in parameters:
+        updates = by_device.pop(parameter.get_device(), None)
+        if updates:
+            _core.adamw(place(parameter), updates, learning_rate, beta1, beta2, epsilon, weight_decay)
+    torch.autograd.graph.increment_version((*parameters, *first, *second, *steps))
+
+
+def _adamw(parameters, gradients, first, second, steps, *options):
+    check_adamw(parameters, gradients, first, second, steps)
+    run_adamw(parameters, gradients, first, second, steps, *options)
+
+
+def _adamw_fake(parameters, gradients, first, second, steps, learning_rate, beta1, beta2, epsilon, weight_decay):
     return None
 
 
 define(
     "adamw_",
     "Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, Tensor(c!)[] second_moments, "
-    "float learning_rate, float beta1, float beta2, float epsilon, float weight_decay, int step) -> ()",
+    "Tensor(d!)[] steps, float learning_rate, float beta1, float beta2, float epsilon, float weight_decay) -> ()",
     _adamw,
     _adamw_fake,
 )
 
-# ---- autograd ----
-#
-# Kernels of the Autograd key rather than torch.library.register_autograd, which on every call fills in the schema's
-# defaults: 50 microseconds, more than a small step computes.
-
-_below_autograd = torch._C._AutoDispatchBelowAutograd
-
-
-def differentiable(name: str):
-    """Registers a torch.autograd.Function, whose forward calls `run_below(name, ...)`, as the operator's derivative."""
-
-    def register(function):
-        def kernel(*arguments):
-            if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-                return function.apply(*arguments)
-            return run_below(name, *arguments)
-
-        _LIBRARY.impl(name, kernel, "Autograd")
-        return function
-
-    return register
-
-
-def run_below(name: str, *arguments):
-    with _below_autograd():
-        return getattr(torch.ops.rewardhead, name).default(*arguments)
-
-
-class _NoSecondDerivative(torch.autograd.Function):
-    """The first `count` of the tensors, as gradients that depend on all of them, in a way that has no derivative."""
-
-    @staticmethod
-    def forward(ctx, count, *tensors):
-        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
-
-    @staticmethod
-    def backward(ctx, *_):
-        raise NotImplementedError(
-            "rewardhead has no second derivatives (double backward): the graph of a gradient, as create_graph=True "
-            "makes it, cannot be differentiated again"
-        )
-
-
-def once_differentiable(backward):
-    """torch.autograd.function.once_differentiable, but also where the gradient that comes in is a constant, so that a
-    penalty on gradients is refused rather than ignored."""
-
-    def wrapped(ctx, output_gradient, *_):
-        if output_gradient is None:
-            return (None,) * len(ctx.needs_input_grad)
-        with torch.no_grad():
-            gradients = backward(ctx, output_gradient)
-        if torch.is_grad_enabled():
-            present = [gradient for gradient in gradients if gradient is not None]
-            inputs = [tensor for tensor in ctx.saved_tensors if tensor is not None and tensor.requires_grad]
-            refusing = iter(_NoSecondDerivative.apply(len(present), *present, output_gradient, *inputs))
-            gradients = [None if gradient is None else next(refusing) for gradient in gradients]
-        return (*gradients, *(None,) * (len(ctx.needs_input_grad) - len(gradients)))
-
-    return staticmethod(wrapped)
+# ---- derivatives ----
 
 
 def _gradients(needs, reward_gradient, mask, x, head):
     """Gradients of x, w1, b1, w2, b2, for those that need one."""
-    gradients = torch.ops.rewardhead.head_backward.default(reward_gradient, mask, x, *head, needs[0])
+    gradients = call("head_backward", reward_gradient, mask, x, *head, needs[0])
     order = (gradients[4], *gradients[:4])
     return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=True))
 
@@ -410,9 +371,9 @@ class _PreferenceLoss(torch.autograd.Function):
     def backward(ctx, loss_gradient):
         x, *head, reward_gradient, mask, w_gradient = ctx.saved_tensors
         needs = ctx.needs_input_grad[:5]
-        if head[1] is not None or needs[0]:
-            return _gradients(needs, loss_gradient * reward_gradient, mask, x, head)
-        return None, loss_gradient * w_gradient
+        if w_gradient.numel() and not needs[0]:
+            return None, loss_gradient * w_gradient
+        return _gradients(needs, loss_gradient * reward_gradient, mask, x, head)
 
 
 @differentiable("pair_loss")

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops  # noqa: F401  (registers torch.ops.rewardhead)
+from . import _ops
 
 
 class AdamW(torch.optim.Optimizer):
-    """torch.optim.AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) for contiguous float32 parameters on the CPU.
+    """torch.optim.AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) for contiguous float32 parameters.
 
     The state has torch.optim.AdamW's names (``step``, ``exp_avg``, ``exp_avg_sq``), so state dicts go both ways. As in
     ``rewardhead train``, decay acts on every parameter of a group.
@@ -35,12 +35,14 @@ class AdamW(torch.optim.Optimizer):
             )
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _refuse_options(param_group)
+        super().add_param_group(param_group)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Of this class or torch.optim.AdamW's; one with `maximize` or `amsgrad` is refused."""
         for group in state_dict["param_groups"]:
-            for option in ("maximize", "amsgrad"):
-                if group.get(option):
-                    raise ValueError(f"the state dict has {option}=True, which this AdamW does not do")
+            _refuse_options(group)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
@@ -50,29 +52,37 @@ class AdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        updates = []
         for group in self.param_groups:
-            by_step: dict[int, list[Tensor]] = {}  # parameters differ where some had no gradient before
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            states = [self.state[parameter] for parameter in parameters]
+            for parameter, state in zip(parameters, states, strict=True):
                 if not state:
                     state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
                     state["exp_avg"] = torch.zeros_like(parameter)
                     state["exp_avg_sq"] = torch.zeros_like(parameter)
-                state["step"] += 1
-                by_step.setdefault(int(state["step"]), []).append(parameter)
-            for step, parameters in by_step.items():
-                states = [self.state[parameter] for parameter in parameters]
-                torch.ops.rewardhead.adamw_(
-                    parameters,
-                    [parameter.grad.contiguous() for parameter in parameters],
-                    [state["exp_avg"] for state in states],
-                    [state["exp_avg_sq"] for state in states],
-                    float(group["lr"]),
-                    *group["betas"],
-                    group["eps"],
-                    group["weight_decay"],
-                    step,
-                )
+            arrays = (
+                parameters,
+                [parameter.grad.contiguous() for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [state["step"] for state in states],
+            )
+            updates.append((arrays, (float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"])))
+        if torch.compiler.is_compiling():
+            for arrays, options in updates:
+                torch.ops.rewardhead.adamw_(*arrays, *options)
+            return loss
+        for arrays, _ in updates:  # all, before anything changes
+            _ops.check_adamw(*arrays)
+        for arrays, options in updates:
+            _ops.run_adamw(*arrays, *options)
         return loss
+
+
+def _refuse_options(group: dict[str, Any]) -> None:
+    for option in ("maximize", "amsgrad"):
+        if group.get(option):
+            raise ValueError(f"a group of parameters has {option}=True, which this AdamW does not do")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._ops import define, differentiable, once_differentiable, run_below
+from ._dispatch import assert_soon, define, differentiable, on_cpu, once_differentiable, run_below
 
 _operators = torch.ops.rewardhead
 
@@ -15,11 +15,17 @@ _operators = torch.ops.rewardhead
 
 def _last_token_rows(mask):
     batch, tokens = mask.shape
-    if mask.dtype.is_floating_point or bool(((mask != 0) & (mask != 1)).any()):
-        raise ValueError(f"attention_mask is {mask.dtype} with other values than 0 and 1; expected integers or bool")
+    if mask.dtype.is_floating_point:
+        raise ValueError(f"attention_mask is {mask.dtype}; expected integers or bool, of the values 0 and 1")
+    assert_soon(
+        ((mask == 0) | (mask == 1)).all(),
+        f"attention_mask is {mask.dtype} with other values than 0 and 1; expected integers or bool",
+    )
     marked = mask.to(torch.bool)
     empty = ~marked.any(dim=1)
-    if bool(empty.any()):
+    if not on_cpu(mask):
+        assert_soon(~empty.any(), "a row of attention_mask marks no token; expected at least one a row")
+    elif bool(empty.any()):
         raise ValueError(f"attention_mask[{int(empty.int().argmax())}] marks no token; expected at least one a row")
     last = tokens - 1 - marked.flip(1).int().argmax(dim=1)
     return last + torch.arange(batch, device=last.device) * tokens
@@ -40,7 +46,9 @@ def _position_rows(positions, batch, tokens):
             f"positions is {positions.dtype} of the shape {tuple(positions.shape)}; expected int64, [{batch}]"
         )
     bad = (positions < 0) | (positions >= tokens)
-    if bool(bad.any()):
+    if not on_cpu(positions):
+        assert_soon(~bad.any(), f"a position is not among 0 to {tokens - 1}")
+    elif bool(bad.any()):
         at = int(bad.int().argmax())
         raise ValueError(f"positions[{at}] is {int(positions[at])}; expected 0 to {tokens - 1}")
     return positions + torch.arange(batch, device=positions.device) * tokens
@@ -61,6 +69,10 @@ def _segment_offsets(cu_seqlens, tokens):
         raise ValueError(
             f"cu_seqlens is {cu_seqlens.dtype} of the shape {tuple(cu_seqlens.shape)}; expected int32 or int64, [n + 1]"
         )
+    if not on_cpu(offsets):
+        good = (offsets[0] == 0) & (offsets[-1] == tokens) & (offsets.diff() > 0).all()
+        assert_soon(good, f"cu_seqlens does not go from 0 to {tokens}, all tokens, with at least one token a sequence")
+        return offsets
     if int(offsets[0]) != 0 or int(offsets[-1]) != tokens:
         raise ValueError(
             f"cu_seqlens goes from {int(offsets[0])} to {int(offsets[-1])}; expected 0 to {tokens}, all tokens"
@@ -88,7 +100,9 @@ def _check_rows(states, rows):
     if states.dim() != 2 or rows.dim() != 1 or rows.dtype != torch.int64:
         raise ValueError(f"pool_rows has states of the shape {tuple(states.shape)} and rows of {rows.dtype}")
     bad = (rows < 0) | (rows >= len(states))
-    if bool(bad.any()):
+    if not on_cpu(rows):
+        assert_soon(~bad.any(), f"a row to be pooled is not among 0 to {len(states) - 1}")
+    elif bool(bad.any()):
         at = int(bad.int().argmax())
         raise ValueError(f"row {at} to be pooled is {int(rows[at])}; expected 0 to {len(states) - 1}")
 
