@@ -14,6 +14,7 @@
 #include "host/dataset/error.h"
 #include "host/dataset/split.h"
 #include "host/evaluation/score.h"
+#include "host/python/bindings/array.h"
 #include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
 #include "host/training/trainer.h"
@@ -115,19 +116,18 @@ nb::tuple train(const Matrix& embeddings, const Vector<int32_t>& chosen, const V
   return nb::make_tuple(trainer->model(), history);
 }
 
-nb::ndarray<nb::numpy, float, nb::ndim<1>> score(const Head& head, const Matrix& x, int threads) {
+nb::object score(const Head& head, const Matrix& x, int threads) {
   if (static_cast<int64_t>(x.shape(1)) != head.input()) {
     throw InputError("x has " + std::to_string(x.shape(1)) + " columns; expected " + std::to_string(head.input()) +
                      ", the model's input_dim");
   }
-  auto* rewards = new std::vector<float>;
-  const nb::capsule owner(rewards, [](void* values) noexcept { delete static_cast<std::vector<float>*>(values); });
+  std::vector<float> rewards;
   {
     nb::gil_scoped_release released;
     const dataset::Embeddings rows = view("x", x);
-    *rewards = evaluation::Scorer(context(threads), rows, head.hidden()).score_all(head);
+    rewards = evaluation::Scorer(context(threads), rows, head.hidden()).score_all(head);
   }
-  return {rewards->data(), {rewards->size()}, owner};
+  return as_array(std::move(rewards));
 }
 
 using Tensor = nb::ndarray<nb::numpy, float, nb::c_contig>;
