@@ -4,8 +4,6 @@
 import json
 import multiprocessing
 import pickle
-import subprocess
-import sys
 import threading
 import time
 
@@ -17,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import rewardhead
-from conftest import SAMPLE
+from conftest import SAMPLE, python
 from rewardhead import RewardModel
 
 RANDOM = np.random.default_rng(6)
@@ -30,9 +28,7 @@ def small(rows=12, columns=5, pairs=30):
 
 
 def program(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "rewardhead", *map(str, arguments)], capture_output=True, text=True, **options
-    )
+    return python("-m", "rewardhead", *arguments, **options)
 
 
 # ---- the same numbers as the program ----
@@ -125,6 +121,55 @@ def test_storage_types_and_memory():
     assert by_float.head_.w1[0, 0] == 42  # a view, not a copy
     del by_float
     assert view[0, 0] == 42  # that keeps its owner alive
+
+
+def test_what_is_no_proper_array_is_copied_and_a_proper_one_is_not():
+    x, pairs = small()
+    model = RewardModel(x, 4, epochs=2).fit(pairs)
+    expected = model.predict(x)
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    misaligned = raw[1:].view(np.float32).reshape(x.shape)
+    misaligned[:] = x
+    assert not misaligned.flags.aligned
+    swapped, wide, strided = x.astype(">f4"), x.astype(np.float64), np.repeat(x, 2, axis=1)[:, ::2]
+    for other in (misaligned, swapped, wide, strided):
+        assert np.array_equal(model.predict(other), expected)
+        again = RewardModel(other, 4, epochs=2).fit(pairs)
+        assert np.array_equal(again.head_.w1, model.head_.w1) and again.score(pairs) == model.score(pairs)
+    with pytest.raises(ValueError, match="x is not aligned to its elements of 4 bytes; copy it"):
+        model.head_.score(misaligned)
+    for proper in (x, x.astype(np.float16)):
+        assert rewardhead._model._as_matrix("X", proper) is proper
+
+
+def test_tensors_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; pip install torch")
+    x, pairs = small()
+    tensor = torch.from_numpy(x)
+    model = RewardModel(tensor, 4, epochs=2).fit(pairs)
+    expected = model.predict(x)
+    view = rewardhead._model._as_matrix("X", tensor)
+    assert isinstance(view, np.ndarray) and np.shares_memory(view, x)
+    for other in (tensor, tensor.double(), tensor.t().contiguous().t(), tensor.numpy()[::-1][::-1]):
+        assert np.array_equal(model.predict(other), expected)
+    narrow = tensor.bfloat16()
+    assert rewardhead._model._as_matrix("X", narrow) is narrow
+    assert np.array_equal(model.predict(narrow), model.predict(narrow.float()))
+    assert np.array_equal(model.predict(narrow.t().contiguous().t()), model.predict(narrow))
+    with_narrow = RewardModel(narrow, 4, epochs=2).fit(pairs)
+    assert np.array_equal(with_narrow.head_.w1, RewardModel(narrow.float(), 4, epochs=2).fit(pairs).head_.w1)
+    assert with_narrow.score(pairs) == RewardModel(narrow.float(), 4, epochs=2).fit(pairs).score(pairs)
+    for wrong, message in (
+        (tensor.clone().requires_grad_(), r"X cannot be read: .*detach\(\)"),
+        (narrow.clone().requires_grad_(), r"X cannot be read: .*detach\(\)"),
+        (tensor.to("meta"), "X cannot be read: .*meta"),
+        (tensor.to_sparse(), "X cannot be read: "),
+        (tensor.bool(), "X has the dtype bool; expected real numbers"),
+        (tensor[0], "2 dimensions"),
+        (narrow[0], "2 dimensions"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            model.predict(wrong)
 
 
 def test_threads_do_not_change_results():

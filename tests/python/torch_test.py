@@ -129,6 +129,24 @@ def test_dpo_of_narrow_log_probabilities():
     close(rht.dpo_loss(*values, beta=0.2, label_smoothing=0.1), expected, 1e-5)
 
 
+def test_layers_of_different_types():
+    """Each is widened; one of a type that is not is named, the types of the others have no say in it."""
+    head, x, chosen, rejected, extras = problem(hidden=37)
+    head.get_submodule("2").bfloat16()
+    widened = copy.deepcopy(head).float()
+    loss = rht.preference_loss(head, x, chosen, rejected, **extras)
+    loss.backward()
+    assert torch.equal(loss, rht.preference_loss(widened, x, chosen, rejected, **extras))
+    assert {p.grad.dtype for p in head.parameters()} == {torch.float32, torch.bfloat16}
+    with torch.no_grad():
+        assert torch.equal(head(x), widened(x))
+    for layer in "02":
+        wrong = copy.deepcopy(head)
+        wrong.get_submodule(layer).double()
+        with pytest.raises(TypeError, match=rf"{layer}\.weight of the RewardHead is torch.float64; expected float32"):
+            wrong(x)
+
+
 @pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("hidden", [0, 37])
 def test_default_dtype_changes_nothing(default, hidden, tmp_path):

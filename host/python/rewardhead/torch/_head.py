@@ -67,11 +67,11 @@ class RewardHead(nn.Module):
         """w1, b1, w2, b2 in float32."""
         if not self.hidden:
             weight = self.weight
-            return weight if weight.dtype == torch.float32 else _widened(weight), None, None, None
+            return weight if weight.dtype == torch.float32 else _widened("weight", weight), None, None, None
         tensors = (*_weight_and_bias(self._modules["0"]), *_weight_and_bias(self._modules["2"]))
-        if tensors[0].dtype == torch.float32:
+        if all([tensor.dtype == torch.float32 for tensor in tensors]):
             return tensors
-        return tuple(_widened(tensor) for tensor in tensors)
+        return tuple(map(_widened, ("0.weight", "0.bias", "2.weight", "2.bias"), tensors))
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the model file, the safetensors of ``rewardhead train``."""
@@ -103,9 +103,9 @@ def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return layer.weight, layer.bias
 
 
-def _widened(parameter: Tensor) -> Tensor:
-    if parameter.dtype not in (torch.bfloat16, torch.float16):
-        raise TypeError(f"a parameter of the RewardHead is {parameter.dtype}; expected float32, bfloat16 or float16")
+def _widened(name: str, parameter: Tensor) -> Tensor:
+    if parameter.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise TypeError(f"{name} of the RewardHead is {parameter.dtype}; expected float32, bfloat16 or float16")
     return parameter.float()
 
 
