@@ -307,8 +307,10 @@ def _as_pairs(values: ArrayLike, rows: int) -> NDArray[np.int32]:
         raise ValueError(f"pairs has the dtype {pairs.dtype}; expected integers, the rows of embeddings")
     bad = (pairs < 0) | (pairs >= min(rows, _LARGEST))
     if bad.any():
-        at = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"pairs[{at[0]}, {at[1]}] is {pairs[at]}; expected a row of embeddings, 0 to {rows - 1}")
+        pair, column = (int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"pairs[{pair}, {column}] is {pairs[pair, column]}; expected a row of embeddings, 0 to {rows - 1}"
+        )
     same = pairs[:, 0] == pairs[:, 1]
     if same.any():
         at = int(np.argmax(same))

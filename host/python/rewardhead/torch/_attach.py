@@ -49,7 +49,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     else:
         head.weight = score.weight
     model.score = head
-    model.__class__ = _with_our_forward(type(model))
+    stock: Any = type(model)
+    model.__class__ = _with_our_forward(stock)
     return model
 
 
@@ -89,16 +90,16 @@ def from_pretrained(folder: str | os.PathLike[str], **options: Any) -> nn.Module
 
 
 @functools.cache
-def _with_our_forward(stock: type[nn.Module]) -> type[nn.Module]:
+def _with_our_forward(stock: Any) -> Any:
     """The subclass of `stock` that attached models are of. A class and not a forward in the instance, since that would
     stay bound to the first model in every copy, the replicas of torch.nn.DataParallel included."""
 
-    def new(cls: type[nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+    def new(cls: Any, *arguments: Any, **options: Any) -> nn.Module:
         if arguments or options:  # type(model)(config) and type(model).from_pretrained make stock models
             return stock(*arguments, **options)
         return object.__new__(cls)  # of copies
 
-    def reduce(self: nn.Module) -> tuple[Any, ...]:
+    def reduce(self: Any) -> tuple[Any, ...]:
         return _unpickled, (stock,), self.__getstate__()
 
     # Files that a model is saved in name its class, which is to be the stock one.
@@ -106,7 +107,7 @@ def _with_our_forward(stock: type[nn.Module]) -> type[nn.Module]:
     return type(stock.__name__, (stock,), {**names, "__new__": new, "__reduce__": reduce, "forward": _forward})
 
 
-def _unpickled(stock: type[nn.Module]) -> nn.Module:
+def _unpickled(stock: Any) -> Any:
     return object.__new__(_with_our_forward(stock))
 
 
@@ -116,7 +117,7 @@ def _is_packed(position_ids: Tensor | None, options: dict[str, Any]) -> bool:
 
 
 def _forward(
-    self: nn.Module,
+    self: Any,
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     *,

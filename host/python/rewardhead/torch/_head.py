@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 class Preferences(NamedTuple):
-    """Comparisons between scored rows, and what their loss is divided by; see `preference_loss`."""
+    """Comparisons between scored rows, each member [pairs] or None, and what their loss is divided by (0: the number of
+    pairs); see `preference_loss`."""
 
     chosen: Tensor | None = None
     rejected: Tensor | None = None
@@ -63,15 +64,16 @@ class RewardHead(nn.Module):
             return _ops.score(x, *tensors)  # without the dispatcher, which costs as much again as all of the rest
         return _operators.score(x, *tensors)
 
-    def _tensors(self) -> tuple[Tensor | None, ...]:
+    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """w1, b1, w2, b2 in float32."""
         if not self.hidden:
             weight = self.weight
             return weight if weight.dtype == torch.float32 else _widened("weight", weight), None, None, None
-        tensors = (*_weight_and_bias(self._modules["0"]), *_weight_and_bias(self._modules["2"]))
-        if all([tensor.dtype == torch.float32 for tensor in tensors]):
-            return tensors
-        return tuple(map(_widened, ("0.weight", "0.bias", "2.weight", "2.bias"), tensors))
+        w1, b1 = _weight_and_bias(self._modules["0"])
+        w2, b2 = _weight_and_bias(self._modules["2"])
+        if w1.dtype == b1.dtype == w2.dtype == b2.dtype == torch.float32:
+            return w1, b1, w2, b2
+        return _widened("0.weight", w1), _widened("0.bias", b1), _widened("2.weight", w2), _widened("2.bias", b2)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the model file, the safetensors of ``rewardhead train``."""
@@ -96,7 +98,7 @@ class RewardHead(nn.Module):
         return f"input={self.input}, hidden={self.hidden}"
 
 
-def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+def _weight_and_bias(layer: Any) -> tuple[Any, Any]:
     if type(layer) is nn.Linear:  # past nn.Module.__getattr__, which costs a microsecond a name
         parameters = layer._parameters
         return parameters["weight"], parameters["bias"]

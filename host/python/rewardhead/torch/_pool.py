@@ -231,7 +231,7 @@ def pool_mean(
     Exactly one of attention_mask and cu_seqlens, as in `pool_last_token`. A sequence without a token raises ValueError.
     """
     _exactly_one(attention_mask=attention_mask, cu_seqlens=cu_seqlens)
-    if cu_seqlens is not None:
+    if attention_mask is None:
         states = _packed(hidden_states)
         return _operators.segment_mean(states, _operators.segment_offsets(cu_seqlens, states.size(0)))
     _, batch, tokens = _padded(hidden_states)
