@@ -215,7 +215,10 @@ def test_refusal(tmp_path):
     with pytest.raises(ValueError, match=r"attention_mask\[2\] marks no token"):
         model(input_ids=ids, attention_mask=mask * torch.tensor([1, 1, 0, 1])[:, None])
     row = torch.ones(1, 8, dtype=torch.long)
-    for packed in ({"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])}, {"cu_seq_lens_q": torch.tensor([0, 4, 8])}):
+    for packed in (
+        {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])},
+        {"cu_seq_lens_q": torch.tensor([0, 4, 8])},
+    ):
         with pytest.raises(ValueError, match="packed in one row"):
             model(input_ids=row, **packed)
     with pytest.raises(ValueError, match="labels given"):

@@ -12,6 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "host" / "sample_data"
 sys.dont_write_bytecode = True
+os.environ["HF_HUB_OFFLINE"] = "1"  # before its library is imported
 
 
 def python(*arguments, environment=None, **options):

@@ -110,7 +110,9 @@ def test_a_reader_that_leaves_ends_the_program():
     assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "SIG_IGN"
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "rewardhead", "train", "--help"], stdout=writer, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-m", "rewardhead", "train", "--help"], stdout=writer, stderr=subprocess.PIPE
+    )
     os.close(writer)
     assert done.returncode == -signal.SIGPIPE and not done.stderr
 

@@ -166,7 +166,9 @@ def test_lengths_and_rewards_that_do_not_vary():
         assert bool(axes.lines) == fitted
 
 
-@pytest.mark.parametrize("text", [None, "", '{"epoch": 1, "loss": null}', '{"epoch": 1, "loss": NaN, "held_out_nll": NaN}'])
+@pytest.mark.parametrize(
+    "text", [None, "", '{"epoch": 1, "loss": null}', '{"epoch": 1, "loss": NaN, "held_out_nll": NaN}']
+)
 def test_learning_curves_without_numbers(copied, text):
     if text is None:
         (copied / "metrics.jsonl").unlink()

@@ -59,7 +59,9 @@ def wheel(tmp_path_factory, isolated):
 
 def test_the_build_was_isolated(wheel, isolated):
     if not isolated:
-        pytest.skip("the wheel was built with what is installed here: pip cannot get what building needs, for isolation")
+        pytest.skip(
+            "the wheel was built with what is installed here: pip cannot get what building needs, for isolation"
+        )
 
 
 def test_what_the_wheel_requires(wheel):
@@ -72,7 +74,9 @@ def test_what_the_wheel_requires(wheel):
     assert fields.get_all("Provides-Extra") == ["torch", "report", "data"]
     extras = [entry for entry in fields.get_all("Requires-Dist") if "extra ==" in entry]
     found = [(entry.split("extra ==")[1].strip(" \"'"), entry.split(";")[0].strip()) for entry in extras]
-    assert found == [(extra, part) for extra, parts in PROJECT["project"]["optional-dependencies"].items() for part in parts]
+    assert found == [
+        (extra, part) for extra, parts in PROJECT["project"]["optional-dependencies"].items() for part in parts
+    ]
     assert fields["Name"] == "rewardhead" and fields["Requires-Python"] == ">=3.11"
     assert all(file.startswith("rewardhead/") for file in files)
 

@@ -144,7 +144,9 @@ def _lengths(offsets):
 
 
 def _segment_of_each_token(offsets, tokens):
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), _lengths(offsets), output_size=tokens)
+    return torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), _lengths(offsets), output_size=tokens
+    )
 
 
 def _segment_mean(states, offsets):
