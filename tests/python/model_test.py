@@ -358,8 +358,12 @@ def test_wrong_embeddings():
     with pytest.raises(ValueError, match="row 3, column 2 is inf"):
         RewardModel(broken, 2).fit(pairs)
     model = RewardModel(x, 2, epochs=1).fit(pairs)
-    with pytest.raises(ValueError, match="x has 4 columns; expected 5"):
+    with pytest.raises(ValueError, match="X has 4 columns; expected 5, as the embeddings have$"):
         model.predict(x[:, :4])
+    with pytest.raises(ValueError, match="X has 2 columns; .*; for pairs there are decision_function"):
+        model.predict(pairs)
+    with pytest.raises(ValueError, match="x has 4 columns; expected 5"):
+        model.head_.score(x[:, :4].copy())
     with pytest.raises(ValueError, match="2 dimensions"):
         model.predict(x[0])
     with pytest.raises(TypeError, match="real numbers"):

@@ -117,6 +117,9 @@ class RewardModel:
         """Rewards [n] of embeddings X [n, input]. For pairs there are decision_function and predict_proba."""
         self._check_fitted()
         x = _as_matrix("X", X)
+        if x.shape[1] != self.head_.input:
+            pairs = "; for pairs there are decision_function and predict_proba" if x.shape[1] == 2 else ""
+            raise ValueError(f"X has {x.shape[1]} columns; expected {self.head_.input}, as the embeddings have{pairs}")
         return self.head_.score(x, _integer("threads", self.threads, 0, 1024))
 
     def decision_function(self, pairs: ArrayLike) -> NDArray[np.float32]:

@@ -40,8 +40,11 @@ class RewardHead(nn.Module):
 
     def __init__(self, input: int, hidden: int = 256) -> None:
         super().__init__()
-        if input < 1 or hidden < 0:
-            raise ValueError(f"RewardHead(input={input}, hidden={hidden}); expected input >= 1 and hidden >= 0")
+        integers = all(isinstance(size, int) and not isinstance(size, bool) for size in (input, hidden))
+        if not integers or input < 1 or hidden < 0:
+            raise ValueError(
+                f"RewardHead(input={input!r}, hidden={hidden!r}); expected integers, input >= 1 and hidden >= 0"
+            )
         self.input = input
         self.hidden = hidden
         if hidden:
@@ -185,16 +188,22 @@ def _checked_pairs(chosen, rejected, margin, weight, label, normalizer):
     elif not normalizer > 0:
         raise ValueError(f"normalizer is {normalizer}; expected a number above 0, or None for the number of pairs")
     if chosen is not None:
-        chosen = chosen.contiguous()
+        chosen = _tensor("chosen", chosen).contiguous()
     if rejected is not None:
-        rejected = rejected.contiguous()
+        rejected = _tensor("rejected", rejected).contiguous()
     constants = [_constant(*named) for named in (("margin", margin), ("weight", weight), ("label", label))]
     return chosen, rejected, *constants, float(normalizer)
+
+
+def _tensor(name: str, values: Tensor) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    raise TypeError(f"{name} is of the type {type(values).__name__}; expected a tensor [pairs]")
 
 
 def _constant(name: str, values: Tensor | None) -> Tensor | None:
     if values is None:
         return None
-    if values.requires_grad:
+    if _tensor(name, values).requires_grad:
         raise ValueError(f"{name} requires a gradient, and the loss has none for it; detach it")
     return values.to(torch.float32).contiguous()
