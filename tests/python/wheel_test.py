@@ -36,9 +36,16 @@ def run(*command, **options):
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
+# Kept, so that only what has changed is compiled again. An isolated build has its nanobind in a new folder each time.
+BUILD = pathlib.Path(os.environ.get("REWARDHEAD_WHEEL_BUILD", ROOT / "build" / "wheel"))
+
+
 @pytest.fixture(scope="module")
 def isolated(tmp_path_factory):
-    """Whether pip can get what pyproject.toml says that building needs, for an environment with nothing else in it."""
+    """Whether to build in an environment with nothing in it but what pyproject.toml says that building needs: at the
+    first time, and where pip can get that."""
+    if BUILD.exists():
+        return False
     asked = ["-m", "pip", "install", "--dry-run", "--retries", "0", "--timeout", "15", "--ignore-installed"]
     done = python(*asked, "--target", tmp_path_factory.mktemp("target"), *PROJECT["build-system"]["requires"])
     return done.returncode == 0
@@ -46,22 +53,18 @@ def isolated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory, isolated):
-    # The build folder is kept, so that only what has changed is compiled again. Unoptimised, except for the kernels,
-    # whose options stand in the source.
-    build = pathlib.Path(os.environ.get("REWARDHEAD_WHEEL_BUILD", ROOT / "build" / "wheel"))
+    # Unoptimised, except for the kernels, whose options stand in the source.
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", "-w", folder]
     pip += [] if isolated else ["--no-build-isolation"]
-    run(*pip, f"-Cbuild-dir={build}", "-Ccmake.build-type=Debug", "-Ccmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0")
+    run(*pip, f"-Cbuild-dir={BUILD}", "-Ccmake.build-type=Debug", "-Ccmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0")
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 def test_the_build_was_isolated(wheel, isolated):
     if not isolated:
-        pytest.skip(
-            "the wheel was built with what is installed here: pip cannot get what building needs, for isolation"
-        )
+        pytest.skip("an isolated build: that needs pip to get what building needs, and no build/wheel from before")
 
 
 def test_what_the_wheel_requires(wheel):
