@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -213,6 +214,15 @@ def test_damaged_runs(copied, capsys, monkeypatch, name, text, message):
     shown = capsys.readouterr()
     assert shown.out == "" and re.search(message, shown.err.rstrip("\n")) and shown.err.count("\n") == 1
     assert not (copied / "report.html").exists()
+
+
+def test_without_matplotlib(copied, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", str(copied)])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert rewardhead.report.main() == 1
+    assert capsys.readouterr().err == (
+        "rewardhead.report: matplotlib is not installed: pip install rewardhead[report]\n"
+    )
 
 
 def test_folds_need_items(copied):

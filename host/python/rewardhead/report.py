@@ -43,6 +43,10 @@ def write_report(run: str | os.PathLike[str]) -> pathlib.Path:
     ValueError says what is missing or damaged, of the folder or of the files that the run was made from. What a run
     does not have, such as groups or held-out pairs, the page names.
     """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError("matplotlib is not installed: pip install rewardhead[report]") from None
     folder = pathlib.Path(run)
     config, metrics, figures = _read_files(folder)
     data = _core.read_run(model=str(folder / "model.safetensors"), **_settings(folder / "config.toml", config))
@@ -231,10 +235,7 @@ def _id(data: dict, row: int) -> str:
 
 
 def _axes(height: float = 3.6):
-    try:
-        from matplotlib.figure import Figure  # without pyplot, which keeps figures and chooses a display
-    except ImportError:
-        raise ImportError("matplotlib is not installed: pip install rewardhead[report]") from None
+    from matplotlib.figure import Figure  # without pyplot, which keeps figures and chooses a display
 
     figure = Figure(figsize=(8, height), layout="constrained")
     axes = figure.add_subplot()
