@@ -130,6 +130,10 @@ Embeddings Embeddings::view(const std::string& name, const void* data, int64_t r
     throw InputError(name + " has " + std::to_string(rows) + " rows and " + std::to_string(columns) +
                      " columns; expected at least one of each");
   }
+  const int64_t alignment = bytes_per_element(dtype);
+  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(alignment) != 0) {
+    throw InputError(name + " is not aligned to its elements of " + std::to_string(alignment) + " bytes; copy it");
+  }
   Embeddings embeddings;
   embeddings.file_ = name;
   embeddings.data_ = data;

@@ -19,7 +19,7 @@ class Embeddings {
  public:
   static Embeddings open(const std::filesystem::path& file, const std::string& tensor = "");
   // A contiguous matrix in memory, aligned to its element, which must outlive *this and its copies. Checks what open()
-  // does; `name` stands in messages where a file would.
+  // does, and the alignment; `name` stands in messages where a file would.
   static Embeddings view(const std::string& name, const void* data, int64_t rows, int64_t columns, rh_dtype dtype);
 
   const std::filesystem::path& file() const { return file_; }

@@ -2,7 +2,9 @@
 """attach(): the stock models' numbers, their files, and TRL's RewardTrainer, on tiny random models."""
 
 import copy
+import inspect
 import json
+import pickle
 
 import datasets
 import pytest
@@ -90,13 +92,15 @@ def test_only_the_pooled_rows_are_scored():
     assert seen == [(4, 32)]
 
 
-@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_stock_class_reads_a_linear_head(name, tmp_path):
     model = rht.attach(stock(name))
     with torch.no_grad():
         model.score.weight.mul_(3)
     model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [type(stock(name)).__name__]
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert type(loaded) is type(stock(name))
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert torch.equal(loaded.score.weight, model.score.weight)
     ids, mask = batch()
@@ -107,12 +111,12 @@ def test_the_stock_class_reads_a_linear_head(name, tmp_path):
     assert torch.equal(again.score.weight, model.score.weight)
 
 
-@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_an_mlp_head_is_restored_and_refused_by_the_stock_classes(name, tmp_path):
     model = rht.attach(stock(name), hidden=5)
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["rewardhead"] == {"hidden": 5}
-    for loader in (type(model), transformers.AutoModelForSequenceClassification):
+    for loader in (type(model), type(model).__base__, transformers.AutoModelForSequenceClassification):
         with pytest.raises(Exception, match="load it with rewardhead.torch.from_pretrained"):
             loader.from_pretrained(tmp_path)
     loaded = rht.from_pretrained(tmp_path).eval()
@@ -125,6 +129,72 @@ def test_an_mlp_head_is_restored_and_refused_by_the_stock_classes(name, tmp_path
     )
     loaded.save_pretrained(tmp_path / "again")
     assert rht.from_pretrained(tmp_path / "again").score.hidden == 5
+
+
+@pytest.mark.parametrize("name, hidden", [*((name, 0) for name in CONFIGS), ("qwen2", 5)])
+def test_copies_and_whole_files(name, hidden, tmp_path):
+    model = rht.attach(stock(name), hidden)
+    torch.save(model, tmp_path / "model.pt")
+    ids, mask = batch()
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(tmp_path / "model.pt", weights_only=False),
+    ):
+        assert torch.equal(other(input_ids=ids, attention_mask=mask).logits, expected)
+        with torch.no_grad():
+            next(other.score.parameters()).zero_()  # its own parameters, which its own forward reads
+        assert not torch.equal(other(input_ids=ids, attention_mask=mask).logits, expected)
+        assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, expected)
+    # As torch.nn.DataParallel does: the replica's parameters are put in, and its forward is not the model's.
+    replica = model._replicate_for_data_parallel()
+    assert replica.forward.__self__ is replica
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_other_arguments_are_treated_as_by_the_stock_forward(name):
+    theirs = stock(name)
+    ours = rht.attach(copy.deepcopy(theirs))
+    ids, mask = batch()
+    options = {"output_hidden_states": True, "output_attentions": True, "use_cache": True}
+    positions = 2 * torch.arange(9).expand(4, 9)
+    for model in (theirs, ours):
+        model.set_attn_implementation("eager")  # the others give no attentions
+    expected = theirs(input_ids=ids, attention_mask=mask, position_ids=positions, **options)
+    result = ours(input_ids=ids, attention_mask=mask, position_ids=positions, **options)
+    assert list(result) == list(expected) and len(result) == 4 and type(result) is type(expected)
+    torch.testing.assert_close(result.logits, expected.logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.hidden_states, expected.hidden_states)
+    torch.testing.assert_close(result.attentions, expected.attentions)
+    assert (ours(input_ids=ids, attention_mask=mask).logits - result.logits).abs().max() > 1e-6  # by the positions
+    parts = ours(input_ids=ids, attention_mask=mask, return_dict=False, **options)
+    assert len(parts) == 4 and torch.equal(parts[0], ours(input_ids=ids, attention_mask=mask, **options).logits)
+    ours.config.return_dict = False
+    assert isinstance(ours(input_ids=ids, attention_mask=mask), tuple)
+    ours.config.return_dict = True
+    embedded = ours.get_input_embeddings()(ids)
+    torch.testing.assert_close(
+        ours(inputs_embeds=embedded, attention_mask=mask).logits, ours(input_ids=ids, attention_mask=mask).logits
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_cache_goes_on(name):
+    """A prompt that several responses share is read once."""
+    model = rht.attach(stock(name))
+    ids, mask = batch("right")
+    ids[:, :4], mask[:, :4] = torch.randint(1, 64, (4, 4)), 1  # all real
+    mask[2, 4] = 1  # each row goes on
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    prompt = model(input_ids=ids[:, :3], attention_mask=mask[:, :3], use_cache=True)
+    cache = next(prompt[key] for key in prompt if key in ("cache", "past_key_values"))
+    parameters = inspect.signature(type(model).__base__.forward).parameters
+    key = "cache" if "cache" in parameters else "past_key_values"
+    rest = model(input_ids=ids[:, 3:], attention_mask=mask, **{key: cache})
+    torch.testing.assert_close(rest.logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"attention_mask has the shape \(4, 9\)"):
+        rht.attach(stock(name))(input_ids=ids[:, 6:], attention_mask=mask)
 
 
 def test_bfloat16_model():
@@ -145,7 +215,10 @@ def test_refusal(tmp_path):
     with pytest.raises(ValueError, match=r"attention_mask\[2\] marks no token"):
         model(input_ids=ids, attention_mask=mask * torch.tensor([1, 1, 0, 1])[:, None])
     row = torch.ones(1, 8, dtype=torch.long)
-    for packed in ({"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])}, {"cu_seq_lens_q": torch.tensor([0, 4, 8])}):
+    for packed in (
+        {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])},
+        {"cu_seq_lens_q": torch.tensor([0, 4, 8])},
+    ):
         with pytest.raises(ValueError, match="packed in one row"):
             model(input_ids=row, **packed)
     with pytest.raises(ValueError, match="labels given"):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests share. They import the `rewardhead` that is on the path: in ctest that of the build folder."""
 
+import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +12,18 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "host" / "sample_data"
 sys.dont_write_bytecode = True
+os.environ["HF_HUB_OFFLINE"] = "1"  # before its library is imported
+
+
+def python(*arguments, environment=None, **options):
+    """This Python with these arguments, to its end: returncode, stdout and stderr. `environment` is added to ours."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        **options,
+    )
 
 
 class Sample:

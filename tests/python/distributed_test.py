@@ -1,33 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """1, 2 and 4 real processes with uneven shares of the pairs: the same curve, one bucket, and the exact normaliser."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 import rewardhead.torch as rht
-from conftest import ROOT
+from conftest import ROOT, python
 
 EXAMPLE = ROOT / "host" / "python" / "examples" / "distributed.py"
 
 
 def torchrun(processes, *command):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            *map(str, command),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    done = python(
+        *("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command),
+        environment={"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr

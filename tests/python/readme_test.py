@@ -2,10 +2,8 @@
 """The Python examples of README.md run, and learn."""
 
 import re
-import subprocess
-import sys
 
-from conftest import ROOT
+from conftest import ROOT, python
 
 
 def test_examples_of_the_readme():
@@ -14,6 +12,6 @@ def test_examples_of_the_readme():
         (numpy_example, r"accuracy ([\d.]+)", 0.9, 1.0),
         (torch_example, r"loss ([\d.]+)", 0.0, 0.1),
     ):
-        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+        done = python("-c", example)
         assert done.returncode == 0, done.stderr
         assert low <= float(re.search(pattern, done.stdout)[1]) <= high, done.stdout

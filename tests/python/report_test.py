@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 
 import rewardhead
-from conftest import SAMPLE
+import rewardhead.report
+from conftest import SAMPLE, python
 
 
-def python(*arguments):
-    return subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True)
+def module(*arguments):
+    return python("-m", *arguments)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "run"
-    done = python(
+    done = module(
         *("rewardhead", "train", "--embeddings", SAMPLE / "embeddings.npy", "--pairs", SAMPLE / "pairs.csv"),
         *("--items", SAMPLE / "items.csv", "--group-column", "debate", "--folds", 4, "--fold", 0, "--hidden", 16),
         *("--epochs", 20, "--standardize", "--weight-decay", 1, "--out", folder),
     )
     assert done.returncode == 0, done.stderr
-    done = python("rewardhead.report", folder)
+    done = module("rewardhead.report", folder)
     assert done.returncode == 0 and done.stdout.strip() == str(folder / "report.html"), done.stderr
     return folder
 
@@ -38,7 +39,7 @@ def run(tmp_path_factory):
 class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.links, self.images, self.rows, self.titles, self.open = [], [], [], [], []
+        self.links, self.images, self.rows, self.titles, self.points, self.open = [], [], [], [], [], []
         self.feed(text)
         assert not self.open, f"not closed: {self.open}"
 
@@ -62,6 +63,8 @@ class Page(html.parser.HTMLParser):
             self.rows[-1][-1] += data
         if self.open and self.open[-1] == "h2":
             self.titles[-1] += data
+        if self.open and self.open[-1] == "li":
+            self.points.append(data)
 
 
 def test_the_page(run, sample):
@@ -97,26 +100,144 @@ def test_the_page(run, sample):
     assert [row[:2] for row in listed] == [[sample.ids[chosen], sample.ids[rejected]] for chosen, rejected in worst]
 
 
-def test_without_items_and_held_out_pairs(tmp_path):
-    x = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
-    np.save(tmp_path / "x.npy", x)
-    (tmp_path / "p.csv").write_text("chosen,rejected,label\n0,1,1\n2,3,0.5\n4,5,0.2\n6,7,1\n")
-    run = tmp_path / "run"
-    done = python(
-        *("rewardhead", "train", "--embeddings", tmp_path / "x.npy", "--pairs", tmp_path / "p.csv"),
-        *("--hidden", 0, "--epochs", 3, "--out", run),
+# ---- runs that lack something ----
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A run of one epoch, without items, on pairs with labels; a copy of it is changed."""
+    folder = tmp_path_factory.mktemp("small")
+    np.save(folder / "x.npy", np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32))
+    (folder / "p.csv").write_text("chosen,rejected,label\n0,1,1\n2,3,0.5\n4,5,0.2\n6,7,1\n")
+    done = module(
+        *("rewardhead", "train", "--embeddings", folder / "x.npy", "--pairs", folder / "p.csv"),
+        *("--hidden", 0, "--epochs", 1, "--out", folder / "run"),
     )
     assert done.returncode == 0, done.stderr
-    assert python("rewardhead.report", run).returncode == 0
-    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(small, tmp_path):
+    return shutil.copytree(small, tmp_path / "run")
+
+
+def page_of(folder):
+    file = rewardhead.report.write_report(folder)
+    assert sorted(other.name for other in folder.glob("report.html*")) == ["report.html"]
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_one_epoch_without_items_and_held_out_pairs(copied):
+    page = page_of(copied)
     assert len(page.images) == 2 and "nothing is held out" in page.titles[2]
+    assert page.titles[-2] == "Not shown" and [reason.split(":")[0] for reason in page.points] == [
+        "figures of held-out pairs",
+        "accuracy by group",
+        "reward against length",
+    ]
+
+
+def test_items_without_lengths(small, tmp_path):
+    """Groups with $, which are no formulas, with markup and long names, one group without a decided pair, and many."""
+    groups = ["$\\frac$ $x$", "<b>&", "a" * 90, *map(str, range(57))]
+    rows = [f"i{row},{groups[row // 2]}" for row in range(120)]
+    (tmp_path / "items.csv").write_text("\n".join(["id,topic", *rows]))
+    pairs = [f"i{row},i{row + 1},{0.5 if row == 2 else 1}" for row in range(0, 120, 2)]
+    (tmp_path / "p.csv").write_text("\n".join(["chosen,rejected,label", *pairs]))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((120, 6)).astype(np.float32))
+    done = module(
+        *("rewardhead", "train", "--embeddings", tmp_path / "x.npy", "--pairs", tmp_path / "p.csv", "--items"),
+        *(tmp_path / "items.csv", "--group-column", "topic", "--hidden", 0, "--epochs", 2, "--out", tmp_path / "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    page = page_of(tmp_path / "run")
+    assert "Accuracy by topic" in page.titles[3] and len(page.images) == 3
+    assert "40 of 60 groups" in (tmp_path / "run" / "report.html").read_text()
+    assert [reason.split(":")[0] for reason in page.points] == ["figures of held-out pairs", "reward against length"]
+    listed = page.rows[page.rows.index(["preferred", "the other", "reward ahead", "group"]) + 1 :]
+    assert 0 < len(listed) <= 20 and {row[3] for row in listed} <= set(groups)
+
+
+def test_lengths_and_rewards_that_do_not_vary():
+    """Nothing is fitted to them, so nothing is divided by 0."""
+    ones, many = np.ones(4), np.arange(4.0)
+    for lengths, rewards, fitted in ((ones, many, False), (many, ones, False), (many, many, True)):
+        axes = rewardhead.report._reward_by_length(lengths, rewards.astype(np.float32)).axes[0]
+        assert bool(axes.lines) == fitted
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", '{"epoch": 1, "loss": null}', '{"epoch": 1, "loss": NaN, "held_out_nll": NaN}']
+)
+def test_learning_curves_without_numbers(copied, text):
+    if text is None:
+        (copied / "metrics.jsonl").unlink()
+    else:
+        (copied / "metrics.jsonl").write_text(text)
+    page = page_of(copied)
+    assert ("Learning curves" in page.titles) == bool(text)
+    assert bool(text) != any(reason.startswith("learning curves: metrics.jsonl") for reason in page.points)
+
+
+def test_figures_that_are_null(copied):
+    figures = json.loads((copied / "report.json").read_text())
+    for key, value in figures["train"].items():
+        if not isinstance(value, int):
+            figures["train"][key] = None
+    (copied / "report.json").write_text(json.dumps(figures))
+    assert ["accuracy", "–"] in page_of(copied).rows
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("config.toml", None, "has no config.toml; expected the folder of a finished `rewardhead train --out`$"),
+        ("config.toml", "a = ", "config.toml: is damaged"),
+        ("config.toml", "epochs = 1", "config.toml: embeddings is None; expected what `rewardhead train` writes"),
+        ("config.toml", 'embeddings = "x.npy"\npairs = 3', "config.toml: pairs is 3"),
+        ("config.toml", 'embeddings = "gone.npy"\npairs = "p.csv"', "gone.npy: cannot be read: No such file"),
+        ("metrics.jsonl", '{"epoch": 1, "lo', "metrics.jsonl: is damaged"),
+        ("metrics.jsonl", "[1]", "metrics.jsonl: has a line without an epoch"),
+        ("report.json", None, r"has no report.json; .*; this one is unfinished, go on with: .* --resume .*run$"),
+        ("report.json", "", "report.json: is damaged"),
+        ("report.json", "{}", "report.json: has no figures of `rewardhead train`"),
+        ("model.safetensors", "x", "model.safetensors"),
+    ],
+)
+def test_damaged_runs(copied, capsys, monkeypatch, name, text, message):
+    (copied / name).unlink()
+    if text is not None:
+        (copied / name).write_text(text)
+    monkeypatch.setattr("sys.argv", ["report", str(copied)])
+    assert rewardhead.report.main() == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and re.search(message, shown.err.rstrip("\n")) and shown.err.count("\n") == 1
+    assert not (copied / "report.html").exists()
+
+
+def test_without_matplotlib(copied, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", str(copied)])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert rewardhead.report.main() == 1
+    assert capsys.readouterr().err == (
+        "rewardhead.report: matplotlib is not installed: pip install rewardhead[report]\n"
+    )
+
+
+def test_folds_need_items(copied):
+    config = (copied / "config.toml").read_text()
+    (copied / "config.toml").write_text(config + "folds = 2\nfold = 1\n")
+    with pytest.raises(ValueError, match="folds is 2, but items is empty"):
+        rewardhead.report.write_report(copied)
 
 
 def test_errors(tmp_path):
-    wrong = python("rewardhead.report", tmp_path)
-    assert wrong.returncode == 1 and "has no config.toml" in wrong.stderr and "Traceback" not in wrong.stderr
-    assert python("rewardhead.report").returncode == 2
-    assert python("rewardhead.report", "--help").returncode == 0
+    wrong = module("rewardhead.report", tmp_path)
+    assert wrong.returncode == 1 and "has no config.toml and no report.json and no model.safetensors" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert module("rewardhead.report").returncode == 2
+    assert module("rewardhead.report", "--help").returncode == 0
 
 
 def test_in_a_browser(run, tmp_path):

@@ -129,6 +129,38 @@ def test_dpo_of_narrow_log_probabilities():
     close(rht.dpo_loss(*values, beta=0.2, label_smoothing=0.1), expected, 1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(0, 2), (3, -1), ("3", 2), (3.0, 2), (3, True), (torch.ones(2, 3), 2)])
+def test_sizes_that_are_none(sizes):
+    with pytest.raises(ValueError, match="expected integers, input >= 1 and hidden >= 0"):
+        rht.RewardHead(*sizes)
+
+
+@pytest.mark.parametrize("name", ["chosen", "rejected", "margin", "weight", "label"])
+def test_pairs_that_are_no_tensors(name):
+    head, x, chosen, rejected, _ = problem(hidden=0)
+    for wrong in ([0, 1], chosen.numpy(), 0.5):
+        with pytest.raises(TypeError, match=f"{name} is of the type {type(wrong).__name__}; expected a tensor"):
+            rht.preference_loss(head, x, **{"chosen": chosen, "rejected": rejected, name: wrong})
+
+
+def test_layers_of_different_types():
+    """Each is widened; one of a type that is not is named, the types of the others have no say in it."""
+    head, x, chosen, rejected, extras = problem(hidden=37)
+    head.get_submodule("2").bfloat16()
+    widened = copy.deepcopy(head).float()
+    loss = rht.preference_loss(head, x, chosen, rejected, **extras)
+    loss.backward()
+    assert torch.equal(loss, rht.preference_loss(widened, x, chosen, rejected, **extras))
+    assert {p.grad.dtype for p in head.parameters()} == {torch.float32, torch.bfloat16}
+    with torch.no_grad():
+        assert torch.equal(head(x), widened(x))
+    for layer in "02":
+        wrong = copy.deepcopy(head)
+        wrong.get_submodule(layer).double()
+        with pytest.raises(TypeError, match=rf"{layer}\.weight of the RewardHead is torch.float64; expected float32"):
+            wrong(x)
+
+
 @pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("hidden", [0, 37])
 def test_default_dtype_changes_nothing(default, hidden, tmp_path):

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pip install .`: a wheel that, with NumPy alone and away from the source, trains, scores and is the program."""
 
+import email
 import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 import venv
+import zipfile
 
 import numpy as np
+import pytest
 
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, SAMPLE, python
 
 PROGRAM = """
 import sys
@@ -29,14 +33,58 @@ def run(*command, **options):
     return done.stdout
 
 
-def test_the_wheel(tmp_path):
-    # The build folder is kept, so that only what has changed is compiled again. Unoptimised, except for the kernels,
-    # whose options stand in the source.
-    build = pathlib.Path(os.environ.get("REWARDHEAD_WHEEL_BUILD", ROOT / "build" / "wheel"))
-    pip = [sys.executable, "-m", "pip", "wheel", ROOT, "--no-build-isolation", "--no-deps", "-w", tmp_path]
-    run(*pip, f"-Cbuild-dir={build}", "-Ccmake.build-type=Debug", "-Ccmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0")
-    (wheel,) = tmp_path.glob("*.whl")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
+
+# Kept, so that only what has changed is compiled again. An isolated build has its nanobind in a new folder each time.
+BUILD = pathlib.Path(os.environ.get("REWARDHEAD_WHEEL_BUILD", ROOT / "build" / "wheel"))
+
+
+@pytest.fixture(scope="module")
+def isolated(tmp_path_factory):
+    """Whether to build in an environment with nothing in it but what pyproject.toml says that building needs: at the
+    first time, and where pip can get that."""
+    if BUILD.exists():
+        return False
+    asked = ["-m", "pip", "install", "--dry-run", "--retries", "0", "--timeout", "15", "--ignore-installed"]
+    done = python(*asked, "--target", tmp_path_factory.mktemp("target"), *PROJECT["build-system"]["requires"])
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, isolated):
+    # Unoptimised, except for the kernels, whose options stand in the source.
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", "-w", folder]
+    pip += [] if isolated else ["--no-build-isolation"]
+    run(*pip, f"-Cbuild-dir={BUILD}", "-Ccmake.build-type=Debug", "-Ccmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_build_was_isolated(wheel, isolated):
+    if not isolated:
+        pytest.skip("an isolated build: that needs pip to get what building needs, and no build/wheel from before")
+
+
+def test_what_the_wheel_requires(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        fields = email.message_from_bytes(archive.read(name))
+        files = [name for name in archive.namelist() if ".dist-info/" not in name]
+    plain = [entry for entry in fields.get_all("Requires-Dist") if "extra ==" not in entry]
+    assert [entry.split(">")[0] for entry in plain] == ["numpy"]
+    assert fields.get_all("Provides-Extra") == ["torch", "report", "data"]
+    extras = [entry for entry in fields.get_all("Requires-Dist") if "extra ==" in entry]
+    found = [(entry.split("extra ==")[1].strip(" \"'"), entry.split(";")[0].strip()) for entry in extras]
+    assert found == [
+        (extra, part) for extra, parts in PROJECT["project"]["optional-dependencies"].items() for part in parts
+    ]
+    assert fields["Name"] == "rewardhead" and fields["Requires-Python"] == ">=3.11"
+    assert all(file.startswith("rewardhead/") for file in files)
+
+
+def test_the_wheel(wheel, tmp_path):
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     site = environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "host/dataset/error.h"
 #include "host/dataset/split.h"
 #include "host/evaluation/score.h"
+#include "host/python/bindings/array.h"
 #include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
 #include "host/training/model.h"
@@ -20,18 +21,11 @@ using namespace nb::literals;
 namespace rewardhead::python {
 namespace {
 
-template <class T>
-nb::object array(std::vector<T> values) {
-  auto* moved = new std::vector<T>(std::move(values));
-  const nb::capsule owner(moved, [](void* memory) noexcept { delete static_cast<std::vector<T>*>(memory); });
-  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<1>>(moved->data(), {moved->size()}, owner));
-}
-
 nb::dict as_dict(dataset::Preferences pairs) {
   nb::dict part;
-  part["chosen"] = array(std::move(pairs.chosen));
-  part["rejected"] = array(std::move(pairs.rejected));
-  part["label"] = pairs.label.empty() ? nb::none() : array(std::move(pairs.label));
+  part["chosen"] = as_array(std::move(pairs.chosen));
+  part["rejected"] = as_array(std::move(pairs.rejected));
+  part["label"] = pairs.label.empty() ? nb::none() : as_array(std::move(pairs.label));
   return part;
 }
 
@@ -42,6 +36,9 @@ nb::dict read_run(const std::string& model, const std::string& embeddings, const
                   const std::string& pairs, const std::string& items, const std::string& chosen,
                   const std::string& rejected, std::optional<std::string> label, const std::string& group,
                   std::optional<std::string> length, double holdout, int folds, int fold, uint64_t seed) {
+  if (folds > 0 && items.empty()) {
+    throw InputError("folds is " + std::to_string(folds) + ", but items is empty; expected the file with the groups");
+  }
   std::optional<dataset::Items> known;
   dataset::Split split;
   std::vector<float> rewards;
@@ -64,8 +61,8 @@ nb::dict read_run(const std::string& model, const std::string& embeddings, const
   nb::dict run;
   run["ids"] = known ? known->ids : std::vector<std::string>{};
   run["groups"] = known ? known->groups : std::vector<std::string>{};
-  run["lengths"] = known && !known->lengths.empty() ? array(std::move(known->lengths)) : nb::none();
-  run["rewards"] = array(std::move(rewards));
+  run["lengths"] = known && !known->lengths.empty() ? as_array(std::move(known->lengths)) : nb::none();
+  run["rewards"] = as_array(std::move(rewards));
   run["train"] = as_dict(std::move(split.train));
   run["held_out"] = as_dict(std::move(split.held_out));
   return run;

@@ -2,6 +2,7 @@
 #include "host/training/model.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -14,6 +15,7 @@
 #include "host/dataset/error.h"
 #include "host/dataset/split.h"
 #include "host/evaluation/score.h"
+#include "host/python/bindings/array.h"
 #include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
 #include "host/training/trainer.h"
@@ -115,19 +117,18 @@ nb::tuple train(const Matrix& embeddings, const Vector<int32_t>& chosen, const V
   return nb::make_tuple(trainer->model(), history);
 }
 
-nb::ndarray<nb::numpy, float, nb::ndim<1>> score(const Head& head, const Matrix& x, int threads) {
+nb::object score(const Head& head, const Matrix& x, int threads) {
   if (static_cast<int64_t>(x.shape(1)) != head.input()) {
     throw InputError("x has " + std::to_string(x.shape(1)) + " columns; expected " + std::to_string(head.input()) +
                      ", the model's input_dim");
   }
-  auto* rewards = new std::vector<float>;
-  const nb::capsule owner(rewards, [](void* values) noexcept { delete static_cast<std::vector<float>*>(values); });
+  std::vector<float> rewards;
   {
     nb::gil_scoped_release released;
     const dataset::Embeddings rows = view("x", x);
-    *rewards = evaluation::Scorer(context(threads), rows, head.hidden()).score_all(head);
+    rewards = evaluation::Scorer(context(threads), rows, head.hidden()).score_all(head);
   }
-  return {rewards->data(), {rewards->size()}, owner};
+  return as_array(std::move(rewards));
 }
 
 using Tensor = nb::ndarray<nb::numpy, float, nb::c_contig>;
@@ -138,8 +139,8 @@ void bind_model(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   nb::class_<Head>(module, "Head", "The parameters of a head; w1, b1, w2 and b2 are views of its memory.")
       .def(nb::init<int64_t, int64_t>(), "input"_a, "hidden"_a, "All zero. hidden 0: the linear head, w1 [input].")
-      .def_prop_ro("input", &Head::input)
-      .def_prop_ro("hidden", &Head::hidden)
+      .def_prop_ro("input", &Head::input, "Columns of the embeddings that it scores.")
+      .def_prop_ro("hidden", &Head::hidden, "Hidden units; 0: the linear head.")
       .def_prop_ro(
           "w1",
           [](Head& head) {
@@ -156,6 +157,10 @@ void bind_model(nb::module_& module) {
       .def_prop_ro(
           "b2", [](Head& head) { return Tensor(head.b2().data(), {head.b2().size()}); },
           nb::rv_policy::reference_internal, "[1] fp32; of the linear head [0], as b1 and w2")
+      .def("__repr__",
+           [](const Head& head) {
+             return "Head(input=" + std::to_string(head.input()) + ", hidden=" + std::to_string(head.hidden()) + ")";
+           })
       .def("__getstate__",
            [](const Head& head) {
              return nb::make_tuple(
@@ -170,11 +175,11 @@ void bind_model(nb::module_& module) {
              std::memcpy(head.values().data(), bytes.c_str(), bytes.size());
            })
       .def_static(
-          "load", [](const std::string& file) { return training::load_model(file); }, "file"_a, released,
+          "load", [](const std::filesystem::path& file) { return training::load_model(file); }, "file"_a, released,
           "Reads the safetensors file that `rewardhead train` and save write.")
       .def(
-          "save", [](const Head& head, const std::string& file) { training::save_model(file, head); }, "file"_a,
-          released, "Writes beside the file and renames.")
+          "save", [](const Head& head, const std::filesystem::path& file) { training::save_model(file, head); },
+          "file"_a, released, "Writes beside the file and renames.")
       .def("score", &score, "x"_a, "threads"_a = 0,
            "Rewards [rows] fp32 of x [rows, input], fp32, fp16 or bf16, C-contiguous: an array, or anything with "
            "DLPack on the CPU.");

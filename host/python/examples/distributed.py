@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a head on several processes, each with its share of the pairs of every step:
 
-    torchrun --nproc-per-node 2 distributed.py EMBEDDINGS.npy PAIRS.npy MODEL.safetensors
+    torchrun --nproc-per-node 2 distributed.py EMBEDDINGS.npy PAIRS.npy MODEL.safetensors [--steps 30]
 
 PAIRS.npy holds [pairs, 2] rows of the embeddings, chosen and rejected. The curve and the model do not depend on the
 number of processes, except for rounding.
 """
 
-import sys
+import argparse
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import torch.distributed as dist
 import rewardhead.torch as rht
 
 
-def main(embeddings: str, pairs: str, model: str, steps: int = 30) -> None:
+def main(embeddings: str, pairs: str, model: str, steps: int) -> None:
     dist.init_process_group("gloo")
     rank, processes = dist.get_rank(), dist.get_world_size()
     x = torch.from_numpy(np.load(embeddings))
@@ -45,4 +45,9 @@ def main(embeddings: str, pairs: str, model: str, steps: int = 30) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", metavar="EMBEDDINGS.npy")
+    parser.add_argument("pairs", metavar="PAIRS.npy")
+    parser.add_argument("model", metavar="MODEL.safetensors")
+    parser.add_argument("--steps", type=int, default=30)
+    main(**vars(parser.parse_args()))

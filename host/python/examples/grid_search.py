@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses width and decay by cross-validation that holds out whole debates, with scikit-learn:
 
-python grid_search.py SAMPLE_DATA [EPOCHS]
+    python grid_search.py SAMPLE_DATA [--epochs 60]
 
 SAMPLE_DATA is a folder with embeddings.npy, items.csv and pairs.csv as host/sample_data has them.
 """
 
+import argparse
 import csv
 import pathlib
-import sys
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -16,8 +16,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from rewardhead import RewardModel
 
 
-def main(folder: str, epochs: str = "60") -> None:
-    data = pathlib.Path(folder)
+def main(data: pathlib.Path, epochs: int) -> None:
     embeddings = np.load(data / "embeddings.npy")
     with open(data / "items.csv", newline="", encoding="utf-8") as file:
         items = list(csv.DictReader(file))
@@ -27,7 +26,7 @@ def main(folder: str, epochs: str = "60") -> None:
         pairs = np.array([[row[pair["chosen"]], row[pair["rejected"]]] for pair in csv.DictReader(file)])
 
     search = GridSearchCV(
-        RewardModel(embeddings, epochs=int(epochs), standardize=True),
+        RewardModel(embeddings, epochs=epochs, standardize=True),
         {"hidden": [0, 64], "weight_decay": [0.1, 1.0]},
         cv=GroupKFold(4),
     )
@@ -38,4 +37,7 @@ def main(folder: str, epochs: str = "60") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="SAMPLE_DATA", type=pathlib.Path)
+    parser.add_argument("--epochs", type=int, default=60)
+    main(**vars(parser.parse_args()))

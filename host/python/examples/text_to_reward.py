@@ -3,19 +3,20 @@
 
     python text_to_reward.py PAIRS.parquet MODEL OUT.safetensors
 
-PAIRS has the columns chosen and rejected, texts (Parquet, CSV or JSONL). MODEL is a folder or name of any encoder or
-decoder of Hugging Face, whose token states are averaged over the mask. Every distinct text is embedded once.
+PAIRS has the columns chosen and rejected, texts: a Parquet, Arrow, CSV or JSONL file, or a folder of `datasets`. MODEL
+is a folder or name of any encoder or decoder of Hugging Face, whose token states are averaged over the mask. Every
+distinct text is embedded once.
 """
 
-import sys
+import argparse
 
-import datasets
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 import rewardhead
 import rewardhead.torch as rht
+from text_pairs import read_text_pairs
 
 
 def embed(texts: list[str], name: str, batch: int = 32) -> np.ndarray:
@@ -36,11 +37,15 @@ def embed(texts: list[str], name: str, batch: int = 32) -> np.ndarray:
 
 
 def main(pairs: str, name: str, out: str) -> None:
-    kind = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "json": "json"}[pairs.rsplit(".", 1)[-1]]
-    rows = datasets.load_dataset(kind, data_files=pairs, split="train")
-    texts = sorted(set(rows["chosen"]) | set(rows["rejected"]))
+    rows = read_text_pairs(pairs)
+    different = [row for row in rows if row["chosen"] != row["rejected"]]
+    if not all(isinstance(row[column], str) for row in different for column in ("chosen", "rejected")):
+        raise SystemExit(f"{pairs}: has other values than texts in chosen or rejected")
+    if len(different) < len(rows):
+        print(f"{len(rows) - len(different)} pairs of a text with itself are left out")
+    texts = sorted({row[column] for row in different for column in ("chosen", "rejected")})
     number = {text: i for i, text in enumerate(texts)}
-    index = np.array([[number[row["chosen"]], number[row["rejected"]]] for row in rows])
+    index = np.array([[number[row["chosen"]], number[row["rejected"]]] for row in different])
     embeddings = embed(texts, name)
 
     model = rewardhead.RewardModel(embeddings, hidden=64, epochs=60, standardize=True, weight_decay=1.0).fit(index)
@@ -51,4 +56,8 @@ def main(pairs: str, name: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", metavar="PAIRS")
+    parser.add_argument("name", metavar="MODEL")
+    parser.add_argument("out", metavar="OUT.safetensors")
+    main(**vars(parser.parse_args()))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training loop by hand, with mini-batches of pairs accumulated to one step:
 
-    python training_loop.py EMBEDDINGS.npy PAIRS.npy MODEL.safetensors
+    python training_loop.py EMBEDDINGS.npy PAIRS.npy MODEL.safetensors [--epochs 5] [--batch 256] [--accumulate 4]
 
 PAIRS.npy holds [pairs, 2] rows of the embeddings, chosen and rejected. Rows that a batch names several times are scored
 once.
 """
 
-import sys
+import argparse
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 import rewardhead.torch as rht
 
 
-def main(embeddings: str, pairs: str, model: str, epochs: int = 5, batch: int = 256, accumulate: int = 4) -> None:
+def main(embeddings: str, pairs: str, model: str, epochs: int, batch: int, accumulate: int) -> None:
     x = torch.from_numpy(np.load(embeddings))
     every = torch.from_numpy(np.load(pairs))
     torch.manual_seed(0)
@@ -40,4 +40,11 @@ def main(embeddings: str, pairs: str, model: str, epochs: int = 5, batch: int = 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", metavar="EMBEDDINGS.npy")
+    parser.add_argument("pairs", metavar="PAIRS.npy")
+    parser.add_argument("model", metavar="MODEL.safetensors")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=256, help="pairs whose gradients are computed at once")
+    parser.add_argument("--accumulate", type=int, default=4, help="batches in a step")
+    main(**vars(parser.parse_args()))

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a decoder and its head with TRL's RewardTrainer; the head is ours:
 
-    python trl_reward_trainer.py MODEL PAIRS OUT [STEPS]
+    python trl_reward_trainer.py MODEL PAIRS OUT [--steps 100]
 
 MODEL is a folder or name of a decoder with its tokenizer (Llama, Qwen2, Mistral, Gemma2, GPT-2); PAIRS has the columns
-chosen and rejected, texts (Parquet, CSV or JSONL). OUT is read by the stock class, AutoModelForSequenceClassification.
+chosen and rejected: a Parquet, Arrow, CSV or JSONL file, or a folder of `datasets`. OUT is read by the stock class,
+AutoModelForSequenceClassification.
 """
 
-import sys
+import argparse
 
-import datasets
 import trl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import rewardhead.torch as rht
+from text_pairs import read_text_pairs
 
 
-def main(name: str, pairs: str, out: str, steps: str = "100") -> None:
-    kind = {"parquet": "parquet", "csv": "csv", "jsonl": "json", "json": "json"}[pairs.rsplit(".", 1)[-1]]
+def main(name: str, pairs: str, out: str, steps: int) -> None:
+    rows = read_text_pairs(pairs)
     tokenizer = AutoTokenizer.from_pretrained(name)
     model = rht.attach(AutoModelForSequenceClassification.from_pretrained(name, num_labels=1))
     model.config.pad_token_id = tokenizer.pad_token_id  # for those who load OUT with the stock class
@@ -25,7 +26,7 @@ def main(name: str, pairs: str, out: str, steps: str = "100") -> None:
         model=model,
         args=trl.RewardConfig(
             output_dir=out,
-            max_steps=int(steps),
+            max_steps=steps,
             per_device_train_batch_size=8,
             learning_rate=1e-3,
             logging_steps=1,
@@ -33,7 +34,7 @@ def main(name: str, pairs: str, out: str, steps: str = "100") -> None:
             save_strategy="no",
             bf16=False,
         ),
-        train_dataset=datasets.load_dataset(kind, data_files=pairs, split="train"),
+        train_dataset=rows,
         processing_class=tokenizer,
     )
     trainer.train()
@@ -43,4 +44,9 @@ def main(name: str, pairs: str, out: str, steps: str = "100") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="MODEL")
+    parser.add_argument("pairs", metavar="PAIRS")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--steps", type=int, default=100)
+    main(**vars(parser.parse_args()))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 
 _LARGEST = 2**31 - 1
+_CPU = 1  # DLPack's kDLCPU
 
 
 class RewardModel:
@@ -23,9 +24,10 @@ class RewardModel:
 
     Parameters
     ----------
-    embeddings : [rows, input], float32 or float16 used as they are, other numbers as float32
-        The responses that pairs name by row. Anything that NumPy takes, or a CPU tensor with DLPack (then also
-        bfloat16). Needed by fit and by all that takes pairs; clones share it.
+    embeddings : [rows, input], finite
+        The responses that pairs name by row. Anything that NumPy takes, or a CPU tensor with DLPack. float32, float16
+        and, of tensors, bfloat16 are used where they lie if contiguous and aligned; others are copied, numbers of other
+        types as float32. Needed by fit and by all that takes pairs; clones share it.
     hidden : hidden units, 0 to 2**24; 0 is the linear head r(x) = w . x
     epochs : passes over the pairs, at least 1
     batch_pairs : pairs in a step; 0: all
@@ -115,6 +117,9 @@ class RewardModel:
         """Rewards [n] of embeddings X [n, input]. For pairs there are decision_function and predict_proba."""
         self._check_fitted()
         x = _as_matrix("X", X)
+        if x.shape[1] != self.head_.input:
+            pairs = "; for pairs there are decision_function and predict_proba" if x.shape[1] == 2 else ""
+            raise ValueError(f"X has {x.shape[1]} columns; expected {self.head_.input}, as the embeddings have{pairs}")
         return self.head_.score(x, _integer("threads", self.threads, 0, 1024))
 
     def decision_function(self, pairs: ArrayLike) -> NDArray[np.float32]:
@@ -265,20 +270,36 @@ def _text(name: str, value: Any) -> str:
 
 
 def _as_matrix(name: str, values: Any) -> Any:
-    """A C-contiguous matrix of a type that the kernels read: `values` itself, wherever it is one."""
+    """A C-contiguous, aligned matrix of a type that the kernels read: `values` itself or a view of it wherever it is
+    one, else a copy, in float32 if its numbers are of another type."""
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        if hasattr(values, "is_contiguous") and not values.is_contiguous():
-            values = values.contiguous()
+        values = _from_dlpack(name, values)
     else:
         values = np.asarray(values)
+    if isinstance(values, np.ndarray):
         if values.dtype not in (np.float32, np.float16):
             if values.dtype.kind not in "fiu":
                 raise TypeError(f"{name} has the dtype {values.dtype}; expected real numbers")
             values = values.astype(np.float32)
-        values = np.ascontiguousarray(values)
+        values = np.require(values, requirements=["C", "A"])
     if len(values.shape) != 2:
         raise ValueError(f"{name} has the shape {tuple(values.shape)}; expected 2 dimensions, [rows, input]")
     return values
+
+
+def _from_dlpack(name: str, values: Any) -> Any:
+    """A view as an array, or, of bfloat16, which NumPy lacks, a contiguous tensor."""
+    try:
+        device = values.__dlpack_device__()[0]
+        if device != _CPU:
+            raise BufferError(f"it is on the device {getattr(values, 'device', device)}, not the CPU")
+        if "bfloat16" not in str(getattr(values, "dtype", "")):
+            return np.from_dlpack(values)
+        if getattr(values, "requires_grad", False):
+            raise BufferError("it requires a gradient; use tensor.detach()")
+        return values.contiguous() if hasattr(values, "is_contiguous") else values
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # as the library in question chooses
+        raise ValueError(f"{name} cannot be read: {error}") from None
 
 
 def _as_pairs(values: ArrayLike, rows: int) -> NDArray[np.int32]:
@@ -289,8 +310,10 @@ def _as_pairs(values: ArrayLike, rows: int) -> NDArray[np.int32]:
         raise ValueError(f"pairs has the dtype {pairs.dtype}; expected integers, the rows of embeddings")
     bad = (pairs < 0) | (pairs >= min(rows, _LARGEST))
     if bad.any():
-        at = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"pairs[{at[0]}, {at[1]}] is {pairs[at]}; expected a row of embeddings, 0 to {rows - 1}")
+        pair, column = (int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"pairs[{pair}, {column}] is {pairs[pair, column]}; expected a row of embeddings, 0 to {rows - 1}"
+        )
     same = pairs[:, 0] == pairs[:, 1]
     if same.any():
         at = int(np.argmax(same))

@@ -114,6 +114,46 @@ TEST_F(EmbeddingsFile, OutlivesItsCopiesAndItsFileName) {
   EXPECT_EQ(values_of(copy), std::vector<float>{3});
 }
 
+TEST_F(EmbeddingsFile, ViewIsTheMemoryItself) {
+  const std::vector<float> single{1, 2, 3, 4, 5, 6};
+  const Embeddings view = Embeddings::view("x", single.data(), 3, 2, RH_F32);
+  EXPECT_EQ(view.file(), "x");
+  EXPECT_EQ(view.rows(), 3);
+  EXPECT_EQ(view.columns(), 2);
+  EXPECT_EQ(view.dtype(), RH_F32);
+  EXPECT_EQ(view.data(), single.data());
+  EXPECT_EQ(view.row(2), single.data() + 4);
+  EXPECT_EQ(values_of(view), single);
+  const Embeddings copy = view;
+  EXPECT_EQ(copy.data(), single.data());
+
+  const std::vector<uint16_t> half{0x3C00, 0xC000}, bfloat{0x3F80, 0xC000};  // 1, -2
+  EXPECT_EQ(values_of(Embeddings::view("x", half.data(), 1, 2, RH_F16)), (std::vector<float>{1, -2}));
+  EXPECT_EQ(values_of(Embeddings::view("x", bfloat.data(), 2, 1, RH_BF16)), (std::vector<float>{1, -2}));
+}
+
+TEST_F(EmbeddingsFile, ViewRefusesWhatOpenRefusesAndMisalignedMemory) {
+  const auto refused = [&](const void* data, int64_t rows, int64_t columns, rh_dtype dtype) {
+    return error_of([&] { Embeddings::view("x", data, rows, columns, dtype); });
+  };
+  const float values[] = {0, 1, kNan, -kInfinity, 0};
+  EXPECT_EQ(refused(values, 0, 2, RH_F32), "x has 0 rows and 2 columns; expected at least one of each");
+  EXPECT_EQ(refused(values, 2, 0, RH_F32), "x has 2 rows and 0 columns; expected at least one of each");
+  EXPECT_EQ(refused(values, 2, 2, RH_F32), "x: row 1, column 0 is nan; expected a finite number");
+  EXPECT_EQ(refused(values + 3, 1, 1, RH_F32), "x: row 0, column 0 is -inf; expected a finite number");
+  const uint16_t infinite[] = {0x7BFF, 0x7C00, 0x7F80};  // the largest, and infinity in either type
+  EXPECT_EQ(refused(infinite, 1, 2, RH_F16), "x: row 0, column 1 is inf; expected a finite number");
+  EXPECT_EQ(refused(infinite, 3, 1, RH_BF16), "x: row 2, column 0 is inf; expected a finite number");
+  // Refused before a row is read.
+  EXPECT_EQ(refused(values, int64_t{1} << 31, 1, RH_F32), "x: has 2147483648 rows; expected at most 2147483647");
+  alignas(4) const char bytes[8] = {};
+  for (const int offset : {1, 2, 3}) {
+    EXPECT_EQ(refused(bytes + offset, 1, 1, RH_F32), "x is not aligned to its elements of 4 bytes; copy it");
+  }
+  EXPECT_EQ(refused(bytes + 1, 1, 1, RH_F16), "x is not aligned to its elements of 2 bytes; copy it");
+  EXPECT_EQ(Embeddings::view("x", bytes + 2, 1, 1, RH_F16).data(), bytes + 2);
+}
+
 TEST_F(EmbeddingsFile, RefusesWhatIsNoReadableFile) {
   EXPECT_EQ(error_of([&] { Embeddings::open(path("none.npy")); }),
             "none.npy: cannot be read: No such file or directory");

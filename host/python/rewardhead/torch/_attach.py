@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
-import types
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from ._head import RewardHead
 from ._pool import pool_last_token
 
 _ENTRY = "rewardhead"
-# Every config turns the keys of id2label into integers as it is read. A key that is not an integer makes the stock classes refuse
-# the model, and shows this text, where they would else start with a fresh `score` and say so in a warning only.
+# Every config turns the keys of id2label into integers as it is read. A key that is not an integer makes the stock
+# classes refuse the model, and shows this text, where they would else start with a fresh `score` and only warn.
 _REFUSAL = "an MLP reward head; load it with rewardhead.torch.from_pretrained"
 
 
@@ -27,7 +28,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads
     what ``save_pretrained`` writes, and the stock classes refuse it.
 
-    Changes `model` and returns it. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
+    Changes `model` and returns it: its class becomes a subclass of its own, under the same name, so it is copied,
+    pickled and saved whole as any model. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
     """
     score = getattr(model, "score", None)
     if not isinstance(score, nn.Linear) or not hasattr(model, "base_model_prefix"):
@@ -47,7 +49,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
     else:
         head.weight = score.weight
     model.score = head
-    model.forward = types.MethodType(_forward, model)
+    stock: Any = type(model)
+    model.__class__ = _with_our_forward(stock)
     return model
 
 
@@ -86,16 +89,39 @@ def from_pretrained(folder: str | os.PathLike[str], **options: Any) -> nn.Module
     return model
 
 
-def _is_packed(options: dict[str, Any]) -> bool:
-    positions = options.get("position_ids")
-    restarts = positions is not None and bool((positions[..., 1:] <= positions[..., :-1]).any())
+@functools.cache
+def _with_our_forward(stock: Any) -> Any:
+    """The subclass of `stock` that attached models are of. A class and not a forward in the instance, since that would
+    stay bound to the first model in every copy, the replicas of torch.nn.DataParallel included."""
+
+    def new(cls: Any, *arguments: Any, **options: Any) -> nn.Module:
+        if arguments or options:  # type(model)(config) and type(model).from_pretrained make stock models
+            return stock(*arguments, **options)
+        return object.__new__(cls)  # of copies
+
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return _unpickled, (stock,), self.__getstate__()
+
+    # Files that a model is saved in name its class, which is to be the stock one.
+    names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
+    return type(stock.__name__, (stock,), {**names, "__new__": new, "__reduce__": reduce, "forward": _forward})
+
+
+def _unpickled(stock: Any) -> Any:
+    return object.__new__(_with_our_forward(stock))
+
+
+def _is_packed(position_ids: Tensor | None, options: dict[str, Any]) -> bool:
+    restarts = position_ids is not None and bool((position_ids[..., 1:] <= position_ids[..., :-1]).any())
     return restarts or any(name.startswith("cu_seq_lens") and options[name] is not None for name in options)
 
 
 def _forward(
-    self: nn.Module,
+    self: Any,
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
+    *,
+    position_ids: Tensor | None = None,
     inputs_embeds: Tensor | None = None,
     labels: Tensor | None = None,
     return_dict: bool | None = None,
@@ -104,6 +130,8 @@ def _forward(
     """Rewards as `logits` [batch, 1] of token ids [batch, tokens] or embeddings [batch, tokens, input].
 
     The reward is that of the last token that attention_mask [batch, tokens] marks; a batch of several needs a mask.
+    After a cache of earlier tokens the mask is [batch, earlier + tokens], and each row has a token among the new ones.
+    All other arguments go to the model below the head, and its cache, hidden states and attentions are handed on.
     """
     from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
@@ -112,20 +140,30 @@ def _forward(
             "labels given; a reward head is trained on pairs, by rewardhead.torch.bradley_terry_loss on logits[:, 0]"
         )
     outputs = getattr(self, self.base_model_prefix)(
-        input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True, **options
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        inputs_embeds=inputs_embeds,
+        return_dict=True,
+        **options,
     )
     states = outputs.last_hidden_state
     if attention_mask is not None:
-        pooled = pool_last_token(states, attention_mask)
-    elif _is_packed(options):
-        raise ValueError("several sequences are packed in one row; pool by cu_seqlens (rewardhead.torch.pool_last_token)")
+        continued = any(options.get(name) is not None for name in ("cache", "past_key_values"))
+        mask = attention_mask[:, -states.size(1) :] if continued else attention_mask
+        pooled = pool_last_token(states, mask)
+    elif _is_packed(position_ids, options):
+        raise ValueError(
+            "several sequences are packed in one row; pool by cu_seqlens (rewardhead.torch.pool_last_token)"
+        )
     elif states.size(0) == 1:
         pooled = states[:, -1]
     else:
         raise ValueError(f"attention_mask is None for a batch of {states.size(0)}; expected [batch, tokens] of 0 and 1")
-    logits = self.score(pooled)[:, None]
-    if return_dict is False:
-        return (logits,)
-    return SequenceClassifierOutputWithPast(
-        logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-    )
+    # The name of the cache depends on the release of transformers.
+    known = {field.name for field in dataclasses.fields(SequenceClassifierOutputWithPast)}
+    kept = {name: value for name, value in outputs.items() if name in known}
+    result = SequenceClassifierOutputWithPast(logits=self.score(pooled)[:, None], **kept)
+    if return_dict is None:
+        return_dict = getattr(self.config, "return_dict", True)
+    return result if return_dict else result.to_tuple()

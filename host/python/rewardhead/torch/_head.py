@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from ._dispatch import call, tracer
 
 
 class Preferences(NamedTuple):
-    """Comparisons between scored rows, and what their loss is divided by; see `preference_loss`."""
+    """Comparisons between scored rows, each member [pairs] or None, and what their loss is divided by (0: the number of
+    pairs); see `preference_loss`."""
 
     chosen: Tensor | None = None
     rejected: Tensor | None = None
@@ -38,8 +39,11 @@ class RewardHead(nn.Module):
 
     def __init__(self, input: int, hidden: int = 256) -> None:
         super().__init__()
-        if input < 1 or hidden < 0:
-            raise ValueError(f"RewardHead(input={input}, hidden={hidden}); expected input >= 1 and hidden >= 0")
+        integers = all(isinstance(size, int) and not isinstance(size, bool) for size in (input, hidden))
+        if not integers or input < 1 or hidden < 0:
+            raise ValueError(
+                f"RewardHead(input={input!r}, hidden={hidden!r}); expected integers, input >= 1 and hidden >= 0"
+            )
         self.input = input
         self.hidden = hidden
         if hidden:
@@ -64,15 +68,16 @@ class RewardHead(nn.Module):
             return call("head_forward", x, *tensors)[0]
         return call("score", x, *tensors)
 
-    def _tensors(self) -> tuple[Tensor | None, ...]:
+    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """w1, b1, w2, b2 in float32."""
         if not self.hidden:
             weight = self.weight
-            return weight if weight.dtype == torch.float32 else _widened(weight), None, None, None
-        tensors = (*_weight_and_bias(self._modules["0"]), *_weight_and_bias(self._modules["2"]))
-        if tensors[0].dtype == torch.float32:
-            return tensors
-        return tuple(_widened(tensor) for tensor in tensors)
+            return weight if weight.dtype == torch.float32 else _widened("weight", weight), None, None, None
+        w1, b1 = _weight_and_bias(self._modules["0"])
+        w2, b2 = _weight_and_bias(self._modules["2"])
+        if w1.dtype == b1.dtype == w2.dtype == b2.dtype == torch.float32:
+            return w1, b1, w2, b2
+        return _widened("0.weight", w1), _widened("0.bias", b1), _widened("2.weight", w2), _widened("2.bias", b2)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the model file, the safetensors of ``rewardhead train``."""
@@ -97,16 +102,16 @@ class RewardHead(nn.Module):
         return f"input={self.input}, hidden={self.hidden}"
 
 
-def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+def _weight_and_bias(layer: Any) -> tuple[Any, Any]:
     if type(layer) is nn.Linear:  # past nn.Module.__getattr__, which costs a microsecond a name
         parameters = layer._parameters
         return parameters["weight"], parameters["bias"]
     return layer.weight, layer.bias
 
 
-def _widened(parameter: Tensor) -> Tensor:
-    if parameter.dtype not in (torch.bfloat16, torch.float16):
-        raise TypeError(f"a parameter of the RewardHead is {parameter.dtype}; expected float32, bfloat16 or float16")
+def _widened(name: str, parameter: Tensor) -> Tensor:
+    if parameter.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise TypeError(f"{name} of the RewardHead is {parameter.dtype}; expected float32, bfloat16 or float16")
     return parameter.float()
 
 
@@ -184,16 +189,22 @@ def _checked_pairs(chosen, rejected, margin, weight, label, normalizer):
     elif not normalizer > 0:
         raise ValueError(f"normalizer is {normalizer}; expected a number above 0, or None for the number of pairs")
     if chosen is not None:
-        chosen = chosen.contiguous()
+        chosen = _tensor("chosen", chosen).contiguous()
     if rejected is not None:
-        rejected = rejected.contiguous()
+        rejected = _tensor("rejected", rejected).contiguous()
     constants = [_constant(*named) for named in (("margin", margin), ("weight", weight), ("label", label))]
     return chosen, rejected, *constants, float(normalizer)
+
+
+def _tensor(name: str, values: Tensor) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    raise TypeError(f"{name} is of the type {type(values).__name__}; expected a tensor [pairs]")
 
 
 def _constant(name: str, values: Tensor | None) -> Tensor | None:
     if values is None:
         return None
-    if values.requires_grad:
+    if _tensor(name, values).requires_grad:
         raise ValueError(f"{name} requires a gradient, and the loss has none for it; detach it")
     return values.to(torch.float32).contiguous()

@@ -158,7 +158,9 @@ def _lengths(offsets):
 
 
 def _segment_of_each_token(offsets, tokens):
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), _lengths(offsets), output_size=tokens)
+    return torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), _lengths(offsets), output_size=tokens
+    )
 
 
 def _segment_mean(states, offsets):
@@ -245,7 +247,7 @@ def pool_mean(
     Exactly one of attention_mask and cu_seqlens, as in `pool_last_token`. A sequence without a token raises ValueError.
     """
     _exactly_one(attention_mask=attention_mask, cu_seqlens=cu_seqlens)
-    if cu_seqlens is not None:
+    if attention_mask is None:
         states = _packed(hidden_states)
         return _operators.segment_mean(states, _operators.segment_offsets(cu_seqlens, states.size(0)))
     _, batch, tokens = _padded(hidden_states)
