@@ -38,7 +38,7 @@ MUTANTS = [
     ("partial reward of a block left out", "mlp_forward.cu", "block < p.blocks; ++block) sum",
      "block < p.blocks - (p.blocks > 1); ++block) sum"),
     ("parts of z not all added", "mlp_forward.cu", "split < p.splits; ++split", "split < p.splits - 1; ++split"),
-    ("lower plane left out", "planes.cu", "fabsf(plane) <= 0x1.fffffep127f ? value - plane", "false ? value - plane"),
+    ("lower plane left out", "elements.h", "fabsf(plane) <= 0x1.fffffep127f ? value - plane", "false ? value - plane"),
     ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * ptx::ldg32f(from + k + 1) : 0.0f",
      "scale * 1.0f"),
     ("ldmatrix without trans", M80, "ptx::ldmatrix_x4_trans", "ptx::ldmatrix_x4"),

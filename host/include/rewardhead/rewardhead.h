@@ -22,10 +22,11 @@
  * optimizer's step. What lies on the device is not checked: a pair that names a row outside [0, rows), or one row
  * twice, counts as absent (rh_bad_pairs), and margins, weights and labels are used as they are. Products of an MLP head
  * take operands as two bfloat16: their error is at most 3 2^-16 of the sum of magnitudes. Results are the same bits for
- * plans of the same choices (rh_plan_export) on the same kind of GPU, with "cublaslt" for the same alignment, to 16 bytes
- * or not, of dW1 and dX; without RH_PLAN_MEASURE the same options choose the same, as long as the same implementations
- * work. Host memory given to a GPU's plan is refused, pinned memory as well, and device memory given to a CPU's plan,
- * once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not asked).
+ * plans of the same choices (rh_plan_export) on the same kind of GPU; with "cublaslt" for calls of the same number of
+ * rows whose dW1 and dX are alike aligned to 16 bytes or not. Without RH_PLAN_MEASURE the same options choose the same,
+ * as long as the same implementations work. Host memory given to a GPU's plan is refused, pinned memory as well, and
+ * device memory given to a CPU's plan, once the process has had a context with RH_DEVICE_CUDA (before, CUDA is not
+ * asked).
  *
  * Errors: no call exits or throws. What fails returns a status, writes none of its outputs, and leaves a sentence for
  * rh_last_error_message() on the calling thread.

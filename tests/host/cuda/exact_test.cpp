@@ -19,6 +19,7 @@ struct Case {
   int64_t gap = 0;         // elements between rows of X and of dX
   int64_t offset = 0;      // elements behind what cudaMalloc aligned, of X, dW1 and dX
   int64_t spare_rows = 0;  // of the plan
+  int64_t nan_row = -1;    // one element of X in it is NaN, so that all units are active there
 };
 
 class Memory {
@@ -74,6 +75,7 @@ void expect_exact(const Context& gpu, const Context& cpu, const Case& c, cudaStr
       if (k < input && row % 5 == 2) x[row * stride + k] = 0;  // z is exactly 0 where b1 is
     }
   }
+  if (c.nan_row >= 0) x[c.nan_row * stride + input / 2] = NAN;
   std::vector<float> w1 = integers(members * hidden * input), b1 = integers(members * hidden);
   for (float& value : w1) value = draw(0, 2) ? 0.0f : value;
   for (float& value : b1) value = draw(0, 2) ? value : 0.0f;
@@ -156,7 +158,8 @@ TEST_F(CudaExact, EveryImplementationGivesTheBitsOfTheReference) {
                         {{300, 40, 20, 1, 3}, RH_F32, 0, 0, 5},
                         {{40, 197, 130, 1, 1}, RH_F16, 0, 1},
                         {{17, 136, 72, 1, 2}, RH_BF16, 0, 3},
-                        {{257, 16, 65, 1, 1}, RH_F32, 4, 0, 600}};
+                        {{257, 16, 65, 1, 1}, RH_F32, 4, 0, 600},
+                        {{33, 24, 20, 1, 1}, RH_BF16, 0, 0, 0, 7}};
   for (const char* isa : kIsas) {
     const Context gpu = open(isa);
     for (const Case& c : cases) {
