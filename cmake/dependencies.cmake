@@ -16,6 +16,9 @@ find_package(Threads REQUIRED)
 # REWARDHEAD_HAS_CUDA: whether the kernels for GPUs are built. Off by default: nvcc takes its time, and no GPU has run
 # them yet.
 set(REWARDHEAD_HAS_CUDA FALSE)
+if(REWARDHEAD_GPU_TESTS)
+  set(REWARDHEAD_CUDA ON)
+endif()
 if(NOT REWARDHEAD_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "rewardhead: REWARDHEAD_CUDA is ${REWARDHEAD_CUDA}; expected AUTO, ON or OFF")
 endif()
@@ -35,8 +38,10 @@ endif()
 if(REWARDHEAD_HAS_CUDA)
   set(REWARDHEAD_CUDA_TARGETS)
   foreach(architecture ${CMAKE_CUDA_ARCHITECTURES})
+    string(REGEX REPLACE "^90a$" "90" architecture ${architecture})  # the kernels for 9.0a are always built
     if(NOT architecture MATCHES "^[0-9]+$" OR architecture LESS 80)
-      message(FATAL_ERROR "rewardhead: CMAKE_CUDA_ARCHITECTURES has ${architecture}; expected numbers from 80 on, as in 80;90")
+      message(FATAL_ERROR "rewardhead: CMAKE_CUDA_ARCHITECTURES has ${architecture}; expected numbers from 80 on, as in "
+                          "80;90")
     endif()
     list(APPEND REWARDHEAD_CUDA_TARGETS -gencode arch=compute_${architecture},code=sm_${architecture})
     set(newest ${architecture})
