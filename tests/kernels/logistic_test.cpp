@@ -137,6 +137,8 @@ LogisticFunction logistic_function(const char* isa) {
 #if REWARDHEAD_X86
   if (name == "avx2") return logistic_avx2;
   if (name == "avx512") return logistic_avx512;
+#endif
+#if REWARDHEAD_SIMDE
   if (name == "avx512-simde") return logistic_avx512_simde;
 #endif
   return logistic_reference;

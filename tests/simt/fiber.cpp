@@ -91,13 +91,20 @@ void jump(Fiber& from, Fiber& to) { rh_simt_switch(&from.saved, to.saved); }
 
 }  // namespace
 
-FiberStacks::~FiberStacks() {
-  if (memory_) munmap(memory_, count_ * kStride);
+FiberStacks::~FiberStacks() { release(); }
+
+void FiberStacks::release() {
+  if (!memory_) return;
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory_, count_ * kStride);  // whoever gets these addresses next
+#endif
+  munmap(memory_, count_ * kStride);
+  memory_ = nullptr;
 }
 
 void FiberStacks::reserve(size_t count) {
   if (count <= count_) return;
-  if (memory_) munmap(memory_, count_ * kStride);
+  release();
   count_ = count;
   void* const memory =
       mmap(nullptr, count * kStride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -40,6 +40,8 @@ class FiberStacks {
   void prepare(Fiber& fiber, size_t index, void (*entry)());
 
  private:
+  void release();
+
   char* memory_ = nullptr;
   size_t count_ = 0;
 };
