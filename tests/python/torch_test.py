@@ -239,6 +239,8 @@ def test_strided_and_sliced_input(hidden):
     rht.preference_loss(head, base[:, 3:22], chosen, rejected).backward()
     assert torch.equal(base.grad[:, 3:22], reference.grad)
     assert not base.grad[:, :3].any() and not base.grad[:, 22:].any()
+    negated = torch.complex(x, -x).conj().imag
+    assert negated.is_neg() and torch.equal(head(negated), expected)
     expanded = x[:1].expand(40, 19)  # not a few rows, which round otherwise
     assert torch.equal(head(expanded), expected[:1].expand(40))
 

@@ -60,7 +60,6 @@ def _nobody_listens(arguments) -> bool:
     return (
         _PLAIN.issuperset(map(type, arguments))
         and (x.is_cpu or x.is_cuda)
-        and not x.is_neg()
         and not _dispatch_modes()
         and _transform() is None
         and tracer() is None

@@ -41,7 +41,7 @@ def _matrix(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int, int]]:
         )
     rows, columns = shape
     stride = columns
-    if not x.is_contiguous():
+    if not x.is_contiguous():  # as what PyTorch negates lazily, the imaginary part of a conjugate, is
         if x.stride(1) == 1 and x.stride(0) >= columns:
             stride = x.stride(0)
         else:
