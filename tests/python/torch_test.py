@@ -271,6 +271,8 @@ def test_strided_and_sliced_input(hidden):
     rht.preference_loss(head, base[:, 3:22], chosen, rejected).backward()
     assert torch.equal(base.grad[:, 3:22], reference.grad)
     assert not base.grad[:, :3].any() and not base.grad[:, 22:].any()
+    negated = torch.complex(x, -x).conj().imag
+    assert negated.is_neg() and torch.equal(head(negated), expected)
     expanded = x[:1].expand(40, 19)  # not a few rows, which round otherwise
     assert torch.equal(head(expanded), expected[:1].expand(40))
 
@@ -406,8 +408,8 @@ def test_adamw_compiled_without_graph_break():
     head, x, chosen, rejected, _ = problem()
     other = copy.deepcopy(head)
     optimizers = [rht.AdamW(h.parameters(), lr=0.01, weight_decay=0.1) for h in (head, other)]
-    compiles = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(optimizers[0].step, fullgraph=True, backend=compiles)
+    graphs = []
+    compiled = torch.compile(optimizers[0].step, fullgraph=True, backend=lambda graph, _: graphs.append(graph) or graph)
     for _ in range(4):
         for h in (head, other):
             h.zero_grad()
@@ -417,7 +419,7 @@ def test_adamw_compiled_without_graph_break():
     for a, b in zip(head.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
     assert all(state["step"] == 4 for state in optimizers[0].state.values())
-    assert compiles.frame_count <= 2  # at first the moments are made; the number of the step is no constant
+    assert 1 <= len(graphs) <= 2  # at first the moments are made; the number of the step is no constant
 
 
 def test_compiled_by_the_default_backend():
@@ -536,7 +538,7 @@ def test_adamw_states_go_both_ways(ours_first):
 
 def test_adamw_refusals():
     parameters = [torch.nn.Parameter(torch.zeros(3))]
-    with pytest.raises(ValueError, match="expected lr >= 0"):
+    with pytest.raises(ValueError, match="expected finite numbers, lr >= 0"):
         rht.AdamW(parameters, lr=-1.0)
     for option in ("maximize", "amsgrad"):
         state = torch.optim.AdamW(parameters, **{option: True}).state_dict()
@@ -546,26 +548,28 @@ def test_adamw_refusals():
             rht.AdamW([{"params": parameters, option: True}])
 
 
-@pytest.mark.parametrize("bad", [torch.zeros(3).double(), torch.zeros(3).to_sparse(), "strided"])
+@pytest.mark.parametrize("bad", ["float64", "sparse", "strided", "lr"])
 def test_adamw_changes_nothing_when_it_refuses(bad):
     """Whatever was good among the parameters of this group and of those before."""
     parameters = [torch.nn.Parameter(torch.full((3,), float(i))) for i in range(3)]
-    if isinstance(bad, str):
-        parameters[2].data, bad = torch.zeros(6)[::2], torch.ones(3)
-    elif bad.dtype == torch.float64:
+    if bad == "strided":
+        parameters[2].data = torch.zeros(6)[::2]
+    elif bad == "float64":
         parameters[2].data = parameters[2].data.double()
     optimizer = rht.AdamW([{"params": parameters[:2]}, {"params": parameters[2:]}])
     for parameter in parameters[:2]:
         parameter.grad = torch.ones(3)
     optimizer.step()
     before = copy.deepcopy([optimizer.state_dict()["state"], parameters])
-    parameters[2].grad = bad
-    with pytest.raises((ValueError, RuntimeError)):
+    parameters[2].grad = torch.ones_like(parameters[2]).to_sparse() if bad == "sparse" else torch.ones_like(parameters[2])
+    if bad == "lr":
+        optimizer.param_groups[1]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="expected"):
         optimizer.step()
     after = optimizer.state_dict()["state"]
     for index, state in before[0].items():
         assert all(torch.equal(after[index][name], state[name]) for name in state)
-    assert after[2]["step"] == 0
+    assert after.get(2, {"step": 0})["step"] == 0
     for a, b in zip(parameters, before[1], strict=True):
         assert torch.equal(a, b)
 

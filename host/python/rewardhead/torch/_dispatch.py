@@ -38,6 +38,7 @@ def _refuse_transforms(*_):
 
 # ---- calls ----
 
+is_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform = torch._C._functorch.peek_interpreter_stack
 tracer = torch._C._get_tracing_state
@@ -49,7 +50,7 @@ def call(name: str, *arguments):
 
     The first argument is the tensor that says where.
     """
-    if torch.compiler.is_compiling() or not _nobody_listens(arguments):
+    if is_compiling() or not _nobody_listens(arguments):
         return getattr(torch.ops.rewardhead, name).default(*arguments)
     return _WITH_AUTOGRAD[name](*arguments)
 
@@ -59,7 +60,6 @@ def _nobody_listens(arguments) -> bool:
     return (
         _PLAIN.issuperset(map(type, arguments))
         and (x.is_cpu or x.is_cuda)
-        and not x.is_neg()
         and not _dispatch_modes()
         and _transform() is None
         and tracer() is None

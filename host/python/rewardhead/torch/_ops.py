@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import _core
 from ._dispatch import assert_soon, call, define, differentiable, on_cpu, once_differentiable, place, run_below
 
-_DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_F32 = torch.float32
+_DTYPES = {_F32: 0, torch.float16: 1, torch.bfloat16: 2}
 _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
 
@@ -33,14 +34,14 @@ def _require(condition: bool, message: str) -> None:
 
 def _matrix(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int, int]]:
     """`x`, or a copy if elements of a row do not lie side by side, which must outlive the address beside it."""
-    dtype = _DTYPES.get(x.dtype)
-    if dtype is None or x.dim() != 2 or not x.shape[1]:
+    dtype, shape = _DTYPES.get(x.dtype), x.shape
+    if dtype is None or len(shape) != 2 or not shape[1]:
         raise ValueError(
-            f"x is {x.dtype} of the shape {tuple(x.shape)}; expected float32, float16 or bfloat16, [rows, input]"
+            f"x is {x.dtype} of the shape {tuple(shape)}; expected float32, float16 or bfloat16, [rows, input]"
         )
-    rows, columns = x.shape
+    rows, columns = shape
     stride = columns
-    if not x.is_contiguous():
+    if not x.is_contiguous():  # as what PyTorch negates lazily, the imaginary part of a conjugate, is
         if x.stride(1) == 1 and x.stride(0) >= columns:
             stride = x.stride(0)
         else:
@@ -52,7 +53,7 @@ def _parameters(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2:
     """hidden, and addresses; linear head: w1 [1, input] alone, hidden 0."""
     device = x.get_device()
     for tensor in (w1,) if b1 is None else (w1, b1, w2, b2):
-        if tensor.dtype is not torch.float32 or tensor.get_device() != device or not tensor.is_contiguous():
+        if tensor.dtype is not _F32 or tensor.get_device() != device or not tensor.is_contiguous():
             raise ValueError(
                 f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on {x.device}, as x"
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,12 +28,7 @@ class AdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        good = lr >= 0 and all(0 <= beta < 1 for beta in betas) and eps >= 1e-30 and weight_decay >= 0
-        if not good:
-            raise ValueError(
-                f"AdamW(lr={lr}, betas={betas}, eps={eps}, weight_decay={weight_decay}); expected lr >= 0, betas from 0 "
-                "up to, but not including, 1, eps >= 1e-30, weight_decay >= 0"
-            )
+        _check_options(lr, betas, eps, weight_decay)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -57,6 +53,11 @@ class AdamW(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:
                 continue
+            lr, betas, eps, weight_decay = float(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
+            _check_options(lr, betas, eps, weight_decay)
+            for parameter in parameters:
+                if parameter.grad.layout is not torch.strided:
+                    raise ValueError(f"a gradient is {parameter.grad.layout}; expected a dense one")
             states = [self.state[parameter] for parameter in parameters]
             for parameter, state in zip(parameters, states, strict=True):
                 if not state:
@@ -70,7 +71,7 @@ class AdamW(torch.optim.Optimizer):
                 [state["exp_avg_sq"] for state in states],
                 [state["step"] for state in states],
             )
-            updates.append((arrays, (float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"])))
+            updates.append((arrays, (lr, *betas, eps, weight_decay)))
         if torch.compiler.is_compiling():
             for arrays, options in updates:
                 torch.ops.rewardhead.adamw_(*arrays, *options)
@@ -80,6 +81,15 @@ class AdamW(torch.optim.Optimizer):
         for arrays, options in updates:
             _ops.run_adamw(*arrays, *options)
         return loss
+
+
+def _check_options(lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> None:
+    good = 0 <= lr < math.inf and all(0 <= beta < 1 for beta in betas) and 1e-30 <= eps < math.inf
+    if not good or not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"AdamW(lr={lr}, betas={betas}, eps={eps}, weight_decay={weight_decay}); expected finite numbers, lr >= 0, "
+            "betas from 0 up to, but not including, 1, eps >= 1e-30, weight_decay >= 0"
+        )
 
 
 def _refuse_options(group: dict[str, Any]) -> None:
