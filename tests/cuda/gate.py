@@ -15,12 +15,12 @@ is an error.
 """
 import argparse
 import concurrent.futures
-import difflib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import sass
@@ -103,7 +103,8 @@ def compare(golden_file, found, update, what):
         versions = [table[0].split(";")[0] for table in (golden, found)]
         print(f"{what} not compared: {golden_file.name} is of {versions[0]}, this is {versions[1]}")
         return True
-    changed = list(difflib.unified_diff(golden, found, golden_file.name, "found", n=0, lineterm=""))
+    lost, new = Counter(golden) - Counter(found), Counter(found) - Counter(golden)
+    changed = [f"- {line}" for line in lost.elements()] + [f"+ {line}" for line in new.elements()]
     if changed:
         print("\n".join(changed))
         print(f"{golden_file.name} says otherwise. If the change is meant, review it and run gate.py --update.")
