@@ -46,11 +46,12 @@ RH_KERNEL(kThreads, 4) composed_rewards(RH_GRID_CONST const RewardParameters p) 
   const int64_t row = index / p.u.members, member = index % p.u.members, first = member * p.u.hidden;
   float sum = 0;
   for (int64_t unit = first + ptx::thread_index() % 32; unit < first + p.u.hidden; unit += 32) {
-    const float z = p.u.z[row * p.u.z_stride + unit] + p.u.b1[unit];
-    sum = fmaf(z <= 0.0f ? 0.0f : z, p.u.w2[unit], sum);  // a NaN is not hidden
+    const float z = ptx::ldg32f(p.u.z + row * p.u.z_stride + unit) + ptx::ldg32f(p.u.b1 + unit);
+    sum = fmaf(z <= 0.0f ? 0.0f : z, ptx::ldg32f(p.u.w2 + unit), sum);  // a NaN is not hidden
   }
   sum = warp_sum(sum);
-  if (ptx::thread_index() % 32 == 0) p.rewards[member * p.u.rows + row] = sum + p.b2[member];
+  if (ptx::thread_index() % 32 != 0) return;
+  ptx::stg32f(p.rewards + member * p.u.rows + row, sum + ptx::ldg32f(p.b2 + member));
 }
 
 struct HiddenGradientParameters {
@@ -73,8 +74,8 @@ RH_KERNEL(kThreads, 4) composed_hidden_gradient(RH_GRID_CONST const HiddenGradie
   const float* dr[2];
   RH_UNROLL for (int i = 0; i < 2; ++i) {
     const int64_t own = unit + i < units ? unit + i : 0;
-    bias[i] = p.u.b1[own];
-    weight[i] = p.u.w2[own];
+    bias[i] = ptx::ldg32f(p.u.b1 + own);
+    weight[i] = ptx::ldg32f(p.u.w2 + own);
     dr[i] = p.reward_gradient + own / p.u.hidden * p.u.rows;
   }
   const int64_t end = chunk * kChunkRows + kChunkRows < p.u.rows ? chunk * kChunkRows + kChunkRows : p.u.rows;
@@ -82,11 +83,12 @@ RH_KERNEL(kThreads, 4) composed_hidden_gradient(RH_GRID_CONST const HiddenGradie
     float dh[2] = {};
     RH_UNROLL for (int i = 0; i < 2; ++i) {
       if (unit + i >= units) continue;
-      const float z = p.u.z[row * p.u.z_stride + unit + i] + bias[i];
+      const float z = ptx::ldg32f(p.u.z + row * p.u.z_stride + unit + i) + bias[i];
       if (z <= 0.0f) continue;  // a NaN is not hidden
-      g[i] += dr[i][row];
-      dw2[i] = fmaf(dr[i][row], z, dw2[i]);
-      dh[i] = dr[i][row] * weight[i];
+      const float slope = ptx::ldg32f(dr[i] + row);
+      g[i] += slope;
+      dw2[i] = fmaf(slope, z, dw2[i]);
+      dh[i] = slope * weight[i];
     }
     if (unit >= p.stride) continue;
     uint16_t* to = p.planes + row * p.stride + unit;
@@ -104,7 +106,7 @@ RH_KERNEL(kThreads, 4) composed_hidden_gradient(RH_GRID_CONST const HiddenGradie
   RH_UNROLL for (int i = 0; i < 4; ++i) {
     float sum = 0;
     for (uint32_t w = 0; w < kWarps; ++w) sum += bits_float(ptx::lds32(shared + (w * 32 + lane) * 16 + 4 * i));
-    if (unit + i % 2 < units) (i < 2 ? p.g_part : p.dw2_part)[chunk * units + unit + i % 2] = sum;
+    if (unit + i % 2 < units) ptx::stg32f((i < 2 ? p.g_part : p.dw2_part) + chunk * units + unit + i % 2, sum);
   }
 }
 
@@ -120,11 +122,11 @@ RH_KERNEL(kThreads, 4) composed_unit_sums(RH_GRID_CONST const UnitSumParameters 
   if (unit >= p.units) return;
   float g = 0, dw2 = 0;
   for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
-    g += p.g_part[chunk * p.units + unit];
-    dw2 += p.dw2_part[chunk * p.units + unit];
+    g += ptx::ldg32f(p.g_part + chunk * p.units + unit);
+    dw2 += ptx::ldg32f(p.dw2_part + chunk * p.units + unit);
   }
-  p.db1[unit] = p.w2[unit] * g;
-  p.dw2[unit] = dw2;
+  ptx::stg32f(p.db1 + unit, ptx::ldg32f(p.w2 + unit) * g);
+  ptx::stg32f(p.dw2 + unit, dw2);
 }
 
 // ---- products
