@@ -63,10 +63,10 @@ class CudaProgram : public CliTest {
   }
 };
 
-// Products take operands as two bfloat16 and are off by at most 3 2^-16 of the sum of magnitudes in each step; what AdamW,
-// which divides by the gradient's magnitude, makes of that no formula says. Measured after 15 steps: weights differ by
-// 1.4e-6 of the largest (5e-8 without hidden units), figures by 4.7e-6.
-constexpr double kOfTheLargestWeight = 1e-5, kOfFigures = 3e-5;
+// Products take operands as two bfloat16 and are off by at most 3 2^-16 of the sum of magnitudes in each step; what
+// AdamW, which divides by the gradient's magnitude, makes of that no formula says. Measured after 15 steps: weights
+// differ by 4.2e-6 of the largest (9e-8 without hidden units), figures by 2.9e-6.
+constexpr double kOfTheLargestWeight = 2e-5, kOfFigures = 3e-5;
 
 void expect_near(const char* name, std::span<const float> actual, std::span<const float> expected) {
   ASSERT_EQ(actual.size(), expected.size()) << name;
