@@ -6,7 +6,6 @@
 #include "host/training/cuda_learner.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "host/runtime/device_memory.h"
 #include "host/training/gather_rows.h"

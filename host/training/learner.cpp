@@ -19,12 +19,12 @@ class CpuLearner final : public Learner {
 
   void step(std::span<const int64_t> pair_indices, const AdamwOptions& optimizer) override {
     if (pair_indices.empty()) {
-      step(data_.matrix(), data_.pairs, optimizer);
+      train(data_.matrix(), data_.pairs, optimizer);
       return;
     }
     batch_.choose(data_, pair_indices);
     batch_.copy_rows(data_, x_);
-    step({x_.data(), static_cast<int64_t>(batch_.rows.size()), data_.columns}, batch_.pairs, optimizer);
+    train({x_.data(), static_cast<int64_t>(batch_.rows.size()), data_.columns}, batch_.pairs, optimizer);
   }
 
   Figures finish() override {
@@ -47,7 +47,7 @@ class CpuLearner final : public Learner {
   std::string machine() const override { return machine_; }
 
  private:
-  void step(const rh_matrix& x, const dataset::Preferences& pairs, const AdamwOptions& optimizer) {
+  void train(const rh_matrix& x, const dataset::Preferences& pairs, const AdamwOptions& optimizer) {
     const Pairs view{.chosen = pairs.chosen,
                      .rejected = pairs.rejected,
                      .margin = pairs.margin,
