@@ -100,7 +100,9 @@ RH_KERNEL(kThreads, 4) gradient_squares(RH_GRID_CONST const AdamwParameters p) {
 RH_DEVICE float clip_scale(const AdamwParameters& p, const Part& part) {
   double sum = 0;
   const double* const squares = p.squares + part.member * p.square_blocks;
-  for (int64_t block = ptx::thread_index(); block < p.square_blocks; block += kThreads) sum += load_double(squares + block);
+  for (int64_t block = ptx::thread_index(); block < p.square_blocks; block += kThreads) {
+    sum += load_double(squares + block);
+  }
   const double norm = sqrt(block_sum<kWarps>(sum, ptx::smem_base()));
   const bool is_first = part.tensor == 0 && part.block == 0 && ptx::thread_index() == 0;
   if (is_first && p.gradient_norm) ptx::stg32f(p.gradient_norm + part.member, static_cast<float>(norm));

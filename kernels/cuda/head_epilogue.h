@@ -30,7 +30,8 @@ struct ForwardResult {
 
 // A row of part `split` of z, in unit block `block`: this lane's columns, + 8 j, + 1.
 RH_DEVICE float* z_row(const ForwardResult& p, int split, int row, int block) {
-  return p.z + ((int64_t{split} * p.output.rows + row) * p.output.unit_blocks + block) * 64 + ptx::thread_index() % 4 * 2;
+  const int64_t own = (int64_t{split} * p.output.rows + row) * p.output.unit_blocks + block;
+  return p.z + own * 64 + ptx::thread_index() % 4 * 2;
 }
 
 // kBlocks blocks of 16 rows one below the other, from row `row` on, of unit block `block`. z without the bias; lane

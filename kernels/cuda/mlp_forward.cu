@@ -131,9 +131,8 @@ cudaError_t mlp_forward(const MlpPlan& plan, const ForwardArguments& a, void* wo
   if (error) return error;
   if (scratch.z) {
     const int64_t blocks = ceil_divide(rows, 16) * units.blocks;
-    if (const cudaError_t failed = launch<ForwardResult>(forward_finish, {ceil_divide(blocks, kWarps), kThreads}, product, stream)) {
-      return failed;
-    }
+    const LaunchShape shape = {ceil_divide(blocks, kWarps), kThreads};
+    if (const cudaError_t failed = launch<ForwardResult>(forward_finish, shape, product, stream)) return failed;
   }
   const RewardParameters rewards = {scratch.r_part, a.head.b2, a.rewards, plan.members, a.x.rows, units.member_blocks};
   return launch(add_partial_rewards, {ceil_divide(plan.members * a.x.rows, kThreads), kThreads}, rewards, stream);

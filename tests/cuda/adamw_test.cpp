@@ -166,7 +166,8 @@ void expect_clipped(const Size& size, double clip, Random& random) {
   for (int64_t member = 0; member < size.members; ++member) {
     double squares = 0;
     for (int i = 0; i < 4; ++i) {
-      squares += reference::sum_of_squares(heads.gradients.tensors[i].data() + member * heads.counts[i], heads.counts[i]);
+      squares += reference::sum_of_squares(heads.gradients.tensors[i].data() + member * heads.counts[i],
+                                           heads.counts[i]);
     }
     const double norm = std::sqrt(squares);
     ASSERT_NEAR(outcome.norm[member], norm, 34 * kRoundoff * norm);
@@ -222,7 +223,8 @@ class GeneratedAdamw : public GeneratedTest {
 };
 TEST_P(GeneratedAdamw, WithinTheErrorBound) {
   const Size size = draw_size();
-  expect_unclipped(size, draw_of({{1, 3}, {10, 100}, {1000000, 1000000}}), std::pow(10.0, draw(random, -12, 1)), random);
+  const int64_t step = draw_of({{1, 3}, {10, 100}, {1000000, 1000000}});
+  expect_unclipped(size, step, std::pow(10.0, draw(random, -12, 1)), random);
 }
 TEST_P(GeneratedAdamw, ClipsEachMember) {
   const Size size = draw_size();

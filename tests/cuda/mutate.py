@@ -84,8 +84,10 @@ MUTANTS = [
     ("tail of squares", "adamw.cu", "if (k + 2 < end) g.z", "if (k + 3 < end) g.z"),
     ("moment without its bias correction", "adamw.cu", "s.learning_rate / bias1", "s.learning_rate"),
     ("rejected gets the chosen's sign", "pair_loss.cu", "0.0f - slope);", "0.0f + slope);"),
-    ("entries added as they were filled", "pair_loss.cu", "p.ranked + begin + rank, entry", "p.ranked + begin + i, entry"),
-    ("bad pairs counted", "pair_loss.cu", "ptx::atomic_or(p.bad_pairs, 1);\n      continue;", "ptx::atomic_or(p.bad_pairs, 1);"),
+    ("entries added as they were filled", "pair_loss.cu", "p.ranked + begin + rank, entry",
+     "p.ranked + begin + i, entry"),
+    ("bad pairs counted", "pair_loss.cu", "ptx::atomic_or(p.bad_pairs, 1);\n      continue;",
+     "ptx::atomic_or(p.bad_pairs, 1);"),
     ("segments overlap", "pair_loss.cu", "if (warp < thread / 32) before += total;", ""),
     ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
 ]
@@ -120,7 +122,8 @@ def catch(mutant, build, scratch):
         text = text.replace(*more)
     (overlay / file).write_text(text)
     sources = next((found for prefix, found in COMPILED.items() if file.startswith(prefix)), [file])
-    folders = [build / "tests" / "cuda" / "CMakeFiles" / f"{target}.dir" for target in ("cuda_tests", "rewardhead_kernels_simt")]
+    targets = build / "tests" / "cuda" / "CMakeFiles"
+    folders = [targets / "cuda_tests.dir", targets / "rewardhead_kernels_simt.dir"]
     objects = {str(o.relative_to(folder)): o for folder in folders for o in folder.rglob("*.o")}
     for source in sources:
         own = scratch / f"{source.replace('/', '_')}.o"

@@ -125,7 +125,8 @@ void expect_accurate(double spread, int64_t rows, int64_t pairs, int options, Ra
   constexpr double unit = 0x1p-24;
   std::normal_distribution<double> normal;
   std::uniform_real_distribution<double> uniform(0, 1);
-  SCOPED_TRACE(::testing::Message() << "spread " << spread << " rows " << rows << " pairs " << pairs << " options " << options);
+  SCOPED_TRACE(::testing::Message() << "spread " << spread << " rows " << rows << " pairs " << pairs << " options "
+                                    << options);
   PairProblem p(rows, pairs);
   p.normalizer = 3;
   for (float& reward : p.rewards) reward = static_cast<float>(spread * normal(random));

@@ -233,8 +233,8 @@ TEST_P(DeviceTest, StepOnlyEnqueues) {
 class GeneratedStep : public GeneratedTest {
  protected:
   Problem draw_problem() {
-    Sizes s = {draw_of({{2, 30}, {126, 132}}), draw_of({{1, 30}, {62, 68}}), one_in(3) ? 0 : draw_of({{1, 10}, {62, 68}}),
-               kDtypes[draw(random, 0, 2)]};
+    const int64_t hidden = one_in(3) ? 0 : draw_of({{1, 10}, {62, 68}});
+    Sizes s = {draw_of({{2, 30}, {126, 132}}), draw_of({{1, 30}, {62, 68}}), hidden, kDtypes[draw(random, 0, 2)]};
     s.x_gap = draw(random, 0, 4);
     s.dx_gap = draw(random, 0, 2);
     return normal_problem(s, random);

@@ -103,7 +103,9 @@ RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameter
         const int unit_block = tile_n * 4 + c;
         if (unit_block >= p.output.unit_blocks) break;
         float block[1][8][4];
-        RH_UNROLL for (int j = 0; j < 8; ++j) RH_UNROLL for (int e = 0; e < 4; ++e) block[0][j][e] = z[32 * c + 4 * j + e];
+        RH_UNROLL for (int j = 0; j < 8; ++j) {
+          RH_UNROLL for (int e = 0; e < 4; ++e) block[0][j][e] = z[32 * c + 4 * j + e];
+        }
         keep_block(p, block, split, row, unit_block);
       }
     }

@@ -60,7 +60,8 @@ cudaError_t forward_product(const ForwardProduct& product, int multiprocessors, 
   ForwardParameters p = {forward_tiles(product, Tile::kRows * Tile::kCluster, Tile::kUnits), {}, {}};
   if (const cudaError_t error = make_maps(product.x, product.half, 128, p.x)) return error;
   if (const cudaError_t error = make_maps(product.w1, product.half, 128, p.w1)) return error;
-  const int64_t clusters = std::min<int64_t>(int64_t{p.tiles} * p.splits, std::max(multiprocessors / Tile::kCluster, 1));
+  const int64_t most = std::max(multiprocessors / Tile::kCluster, 1);
+  const int64_t clusters = std::min(int64_t{p.tiles} * p.splits, most);
   const LaunchShape shape = {clusters * Tile::kCluster, Tile::kThreads, Tile::kSharedBytes, Tile::kCluster};
   return with_input(product.half, [&](auto input) { return launch(forward<input>, shape, p, stream); });
 }
