@@ -69,8 +69,13 @@ rh_plan::rh_plan(const rh_context* owner, const rh_plan_options& options) : cont
   // Over an address that nobody uses, so that the mask tells where it is.
   const Workspace workspace = carve(reinterpret_cast<void*>(uintptr_t{RH_CUDA_ALIGNMENT}));
   workspace_bytes = std::max<size_t>(workspace.bytes, RH_ALIGNMENT);
-  mask_bytes = workspace.mask_bytes;
-  mask_offset = workspace.mask ? reinterpret_cast<uintptr_t>(workspace.mask) - RH_CUDA_ALIGNMENT : 0;
+  if (operations & RH_BACKWARD && shape.hidden) {
+    const auto mask = reinterpret_cast<uintptr_t>(workspace.mask);
+    mask_offset = mask - RH_CUDA_ALIGNMENT;
+    mask_bytes = context->cuda ? reinterpret_cast<uintptr_t>(workspace.scratch) - mask
+                               : static_cast<size_t>(rewardhead::kernels::mask_blocks(shape.rows) * shape.members *
+                                                     shape.hidden) * sizeof *workspace.mask;
+  }
 }
 
 rh_plan::Workspace rh_plan::carve(void* base) const {
@@ -88,7 +93,6 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
       if (keeps_mask) {
         const size_t bytes = rewardhead::runtime::cuda_mask_bytes(*context->cuda, shape, dtype);
         workspace.mask = reinterpret_cast<uint64_t*>(take(bytes));
-        workspace.mask_bytes = bytes;
       }
       workspace.scratch = take(rewardhead::runtime::cuda_scratch(*context->cuda, shape, dtype, operations));
       workspace.bytes = carver.bytes();
@@ -97,10 +101,8 @@ rh_plan::Workspace rh_plan::carve(void* base) const {
   }
   const KernelTable& table = context->implementation->table();
   const int threads = context->threads();
-  const int64_t mask_words =
-      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0;
-  workspace.mask = carver.take<uint64_t>(mask_words);
-  workspace.mask_bytes = static_cast<size_t>(mask_words) * sizeof(uint64_t);
+  workspace.mask = carver.take<uint64_t>(
+      keeps_mask ? rewardhead::kernels::mask_blocks(shape.rows) * shape.members * shape.hidden : 0);
   size_t scratch = 0;
   if (operations & RH_FORWARD) scratch = std::max(scratch, table.forward_workspace(shape, threads));
   if (operations & RH_PAIR_LOSS) scratch = std::max(scratch, table.pair_loss_workspace(shape, threads));

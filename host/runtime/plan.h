@@ -24,7 +24,6 @@ struct rh_plan {
   struct Workspace {
     uint32_t* bad_pairs;  // the flag of a GPU's pair loss; null on the CPU
     uint64_t* mask;
-    size_t mask_bytes;
     void* scratch;
     size_t bytes;
   };

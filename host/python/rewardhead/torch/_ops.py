@@ -111,13 +111,14 @@ def _checked_on_gpu(rows, chosen, rejected):
 
 
 def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
-    """Of the activation mask, 64 bits each: on the CPU as many as it has, on a GPU the bound of rh_plan_mask_bytes."""
+    """Of the activation mask, 64 bits each: on the CPU as many as it has, on a GPU, where an implementation may keep
+    something else, the bound of rh_plan_mask_bytes."""
     if b1 is None:
         return 0
     rows, hidden = x.size(0), w1.size(0)
     if on_cpu(x):
         return (rows + 63) // 64 * hidden
-    return (rows + 255) // 256 * 4 * ((hidden + 255) // 256 * 256)
+    return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 
 def _mask(mask: Tensor) -> tuple[int, int]:
