@@ -182,12 +182,12 @@ RH_API rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes);
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
 /* What rh_forward leaves of the activations for rh_backward lies in the workspace at [offset, offset + bytes). Who does
- * not keep the workspace until then copies those bytes out, and later into a workspace of a plan on the same kind of
- * context with the same rows, input_dim, hidden_dim, input_dtype and members (other operations may differ). It is a mask
- * of one bit each: on the CPU 8 bytes for each member, hidden unit and 64 rows or less; on a GPU never more than members *
- * rows * hidden_dim bits, rows and hidden_dim rounded up to multiples of 256. On the CPU, where 6 rows <= input_dim, four
- * bytes each come to it, for a number of rows that is a multiple of 16, beyond 64 of 64. Both are 0 for a linear head, for
- * a plan without RH_BACKWARD, and for NULL. */
+ * not keep the workspace until then copies those bytes out, and later into a workspace of a plan of the same context with
+ * the same rows, input_dim, hidden_dim, input_dtype and members, whose other operations may differ. On the CPU it is a mask,
+ * of 8 bytes for each member, hidden unit and 64 rows or less; where 6 rows <= input_dim, four bytes each come to it, for a
+ * number of rows that is a multiple of 16, beyond 64 of 64. On a GPU it takes at most 4 members * rows * hidden_dim bytes,
+ * rows and hidden_dim rounded up to multiples of 256. Both are 0 for a linear head, for a plan without RH_BACKWARD, and for
+ * NULL. */
 RH_API size_t rh_plan_mask_bytes(const rh_plan* plan);
 RH_API size_t rh_plan_mask_offset(const rh_plan* plan);
 

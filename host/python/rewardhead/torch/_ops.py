@@ -120,7 +120,7 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
         if 6 * rows > x.size(1):
             return words
         return words * (1 + (32 if rows > 48 else (rows + 15) // 16 * 8))  # and few rows' values
-    return (rows + 255) // 256 * 4 * ((hidden + 255) // 256 * 256)
+    return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 
 def _mask(mask: Tensor) -> tuple[int, int]:
