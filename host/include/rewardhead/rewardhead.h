@@ -158,11 +158,11 @@ RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
 /* The activation mask that rh_forward leaves for rh_backward (or what an implementation keeps in its place) lies in the
- * workspace at [offset, offset + bytes). Who does not keep the workspace until then copies those bytes out, and later into
- * a workspace of a plan of the same context with the same rows, input_dim, hidden_dim, input_dtype and members, whose other
- * operations may differ. It takes at most 4 members * rows * hidden_dim bytes, rows and hidden_dim rounded up to multiples
- * of 256; on the CPU a bit each, rows rounded up to a multiple of 64. Both are 0 for a linear head, for a plan without
- * RH_BACKWARD, and for NULL. */
+ * workspace at [offset, offset + bytes). Who does not keep the workspace until then copies those bytes out, and later
+ * into a workspace of a plan of the same context with the same rows, input_dim, hidden_dim, input_dtype and members,
+ * whose other operations may differ. It takes at most 4 members * rows * hidden_dim bytes, rows and hidden_dim rounded
+ * up to multiples of 256; on the CPU a bit each, rows rounded up to a multiple of 64. Both are 0 for a linear head, for
+ * a plan without RH_BACKWARD, and for NULL. */
 RH_API size_t rh_plan_mask_bytes(const rh_plan* plan);
 RH_API size_t rh_plan_mask_offset(const rh_plan* plan);
 
