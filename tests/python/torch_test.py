@@ -561,7 +561,8 @@ def test_adamw_changes_nothing_when_it_refuses(bad):
         parameter.grad = torch.ones(3)
     optimizer.step()
     before = copy.deepcopy([optimizer.state_dict()["state"], parameters])
-    parameters[2].grad = torch.ones_like(parameters[2]).to_sparse() if bad == "sparse" else torch.ones_like(parameters[2])
+    gradient = torch.ones_like(parameters[2])
+    parameters[2].grad = gradient.to_sparse() if bad == "sparse" else gradient
     if bad == "lr":
         optimizer.param_groups[1]["lr"] = float("nan")
     with pytest.raises(ValueError, match="expected"):
@@ -592,7 +593,11 @@ def test_traced_scoring_scores_what_it_is_given(hidden):
 def test_transforms_are_refused(hidden):
     head, x, chosen, rejected, _ = problem(hidden=hidden)
     stacked = torch.stack([x, x])
-    calls = [head, lambda x: rht.preference_loss(head, x, chosen, rejected), lambda x: rht.bradley_terry_loss(x[:, 0], chosen, rejected)]
+    calls = [
+        head,
+        lambda x: rht.preference_loss(head, x, chosen, rejected),
+        lambda x: rht.bradley_terry_loss(x[:, 0], chosen, rejected),
+    ]
     for call in calls:
         with pytest.raises(NotImplementedError, match="no vmap"):
             torch.vmap(call)(stacked)

@@ -181,13 +181,13 @@ RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
 RH_API rh_status rh_plan_export(const rh_plan* plan, char* text, size_t* bytes);
 /* Bytes of one workspace (a multiple of RH_ALIGNMENT), on a GPU of device memory; 0 for NULL. */
 RH_API size_t rh_plan_workspace_bytes(const rh_plan* plan);
-/* What rh_forward leaves of the activations for rh_backward lies in the workspace at [offset, offset + bytes). Who does
- * not keep the workspace until then copies those bytes out, and later into a workspace of a plan of the same context with
- * the same rows, input_dim, hidden_dim, input_dtype and members, whose other operations may differ. On the CPU it is a mask,
- * of 8 bytes for each member, hidden unit and 64 rows or less; where 6 rows <= input_dim, four bytes each come to it, for a
- * number of rows that is a multiple of 16, beyond 64 of 64. On a GPU it takes at most 4 members * rows * hidden_dim bytes,
- * rows and hidden_dim rounded up to multiples of 256. Both are 0 for a linear head, for a plan without RH_BACKWARD, and for
- * NULL. */
+/* What rh_forward leaves of the activations for rh_backward lies in the workspace at [offset, offset + bytes). Who
+ * does not keep the workspace until then copies those bytes out, and later into a workspace of a plan of the same
+ * context with the same rows, input_dim, hidden_dim, input_dtype and members, whose other operations may differ. On
+ * the CPU it is a mask, of 8 bytes for each member, hidden unit and 64 rows or less; where 6 rows <= input_dim, four
+ * bytes each come to it, for a number of rows that is a multiple of 16, beyond 64 of 64. On a GPU it takes at most 4
+ * members * rows * hidden_dim bytes, rows and hidden_dim rounded up to multiples of 256. Both are 0 for a linear
+ * head, for a plan without RH_BACKWARD, and for NULL. */
 RH_API size_t rh_plan_mask_bytes(const rh_plan* plan);
 RH_API size_t rh_plan_mask_offset(const rh_plan* plan);
 
@@ -223,8 +223,8 @@ typedef struct rh_workspace {
 } rh_workspace;
 
 /* rewards[i] = head(X[i]), i < x->rows. With RH_BACKWARD in the plan what rh_backward needs of the activations (a bit
- * each; on the CPU, in a plan for at most input / 6 rows, their values as well) stays in the workspace; other executes of
- * the same plan leave it there. */
+ * each; on the CPU, in a plan for at most input / 6 rows, their values as well) stays in the workspace; other
+ * executes of the same plan leave it there. */
 RH_API rh_status rh_forward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters, float* rewards,
                             rh_workspace workspace);
 

@@ -111,7 +111,8 @@ void* mask_in(const rh_workspace& memory, const Plan& plan) {
 void copy_mask(const PlaceTuple& place, const Plan& plan, void* to, const void* from, size_t room) {
   const size_t bytes = rh_plan_mask_bytes(plan.get());
   if (bytes > room) {
-    throw Error(RH_INTERNAL_ERROR, "a mask of " + std::to_string(bytes) + " bytes, with room for " + std::to_string(room));
+    throw Error(RH_INTERNAL_ERROR,
+                "a mask of " + std::to_string(bytes) + " bytes, with room for " + std::to_string(room));
   }
   if (on_cpu(place)) {
     std::memcpy(to, from, bytes);

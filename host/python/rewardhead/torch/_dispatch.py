@@ -31,8 +31,8 @@ def define(name: str, arguments: str, kernel, fake) -> None:
 
 def _refuse_transforms(*_):
     raise NotImplementedError(
-        "rewardhead's operators have no vmap, nor other transforms of torch.func (grad, vjp, jacrev, ...): score all rows "
-        "in one call, several heads by a call each, and get gradients by backward()"
+        "rewardhead's operators have no vmap, nor other transforms of torch.func (grad, vjp, jacrev, ...): score all "
+        "rows in one call, several heads by a call each, and get gradients by backward()"
     )
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators of the head and the optimizer, ``torch.ops.rewardhead.*``: schema, kernel for the CPU and for GPUs, fake
-kernel, autograd.
+"""The operators of the head and the optimizer, ``torch.ops.rewardhead.*``: schema, kernel for the CPU and for GPUs,
+fake kernel, autograd.
 
 Kernels get what the functions of this package have checked, and check themselves only what would touch memory that is
 not theirs.
@@ -180,7 +180,9 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     gradients = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
     if not matrix[1]:
         return tuple(gradient.zero_() for gradient in gradients)
-    input_gradient = gradients[4] if x.dtype == torch.float32 or not need_x else x.new_empty(x.shape, dtype=torch.float32)
+    input_gradient = gradients[4]
+    if need_x and x.dtype != torch.float32:
+        input_gradient = x.new_empty(x.shape, dtype=torch.float32)
     _core.head_backward(
         place(x),
         matrix,
@@ -292,8 +294,9 @@ def check_adamw(parameters, gradients, first, second, steps):
             good = tensor.dtype is torch.float32 and tensor.numel() == count and tensor.get_device() == device
             if not good or not tensor.is_contiguous():
                 raise ValueError(
-                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)} on {tensor.device}; expected "
-                    f"contiguous float32 of the parameter's shape, {tuple(parameter.shape)}, on {parameter.device}"
+                    f"adamw: a tensor is {tensor.dtype} of the shape {tuple(tensor.shape)} on {tensor.device}; "
+                    f"expected contiguous float32 of the parameter's shape, {tuple(parameter.shape)}, on "
+                    f"{parameter.device}"
                 )
         if step.dtype is not torch.float32 or step.numel() != 1 or not step.is_cpu:
             raise ValueError(
