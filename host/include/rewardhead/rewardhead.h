@@ -238,8 +238,8 @@ RH_API rh_status rh_pair_loss(const rh_plan* plan, const float* rewards, int64_t
  * else 0. Waits for the context's stream, which no execute does. Before any of the three, *found means nothing. */
 RH_API rh_status rh_bad_pairs(const rh_plan* plan, rh_workspace workspace, int* found);
 
-/* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads what rh_forward
- * left in this workspace for the same X and parameters. */
+/* Gradients of every parameter, overwritten, and dX [rows, input] unless `input_gradient` is NULL. Reads what
+ * rh_forward left in this workspace for the same X and parameters. */
 RH_API rh_status rh_backward(const rh_plan* plan, const rh_matrix* x, const rh_tensors* parameters,
                              const float* reward_gradient, const rh_tensors* gradients, float* input_gradient,
                              int64_t input_gradient_stride, rh_workspace workspace);
