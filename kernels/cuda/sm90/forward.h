@@ -59,7 +59,8 @@ RH_KERNEL(ForwardTile::kThreads, 1) forward(RH_GRID_CONST const ForwardParameter
       for (int group = first; group < groups; group += step_groups) {
         const int split = group / p.tiles, tile = group % p.tiles;
         const int row0 = (tile / p.tiles_n * T::kCluster + rank) * T::kRows, unit0 = tile % p.tiles_n * T::kUnits;
-        for (int step = split_begin(split); step < split_begin(split + 1); ++step, ring.advance()) {
+        const int end = split_begin(split + 1);
+        for (int step = split_begin(split); step < end; ++step, ring.advance()) {
           ptx::mbar_wait(empty + 8 * ring.slot, ring.phase ^ 1);
           const Pass pass = p.passes.pass[step / pass_steps];
           const int column = step % pass_steps * T::kColumns;

@@ -61,7 +61,13 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
       for (int index = static_cast<int>(ptx::block_index()); index < all_tiles; index += tile_step) {
         const int split = index / p.tiles, tile = index % p.tiles;
         const int row0 = tile / p.tiles_n * T::kRows, column0 = tile % p.tiles_n * T::kColumns;
-        for (int step = split_begin(split); step < split_begin(split + 1); ++step, ring.advance()) {
+        const int end = split_begin(split + 1);
+        int member[kVBlocks] = {};  // dW1: of each block of 64 units that exists
+        RH_UNROLL for (int c = 0; c < kVBlocks; ++c) {
+          const int unit_block = row0 / 64 + c;
+          if (kRowsAreUnits && unit_block * 64 < p.output.rows) member[c] = unit_block / p.output.member_blocks;
+        }
+        for (int step = split_begin(split); step < end; ++step, ring.advance()) {
           ptx::mbar_wait(empty + 8 * ring.slot, ring.phase ^ 1);
           const int k0 = step % plane_steps * T::kK;
           const uint32_t bar = full + 8 * ring.slot, b = shared + ring.slot * T::kBBytes;
@@ -79,13 +85,10 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
           } else {
             ptx::bulk_load(bits, mask_block(p.first_block + k0 / 64, row0 / 16), T::kMaskBytes, bar);
           }
-          for (int c = 0; c < kVBlocks; ++c) {
-            const int unit_block = row0 / 64 + c;
-            const bool exists = kRowsAreUnits && unit_block * 64 < p.output.rows;
-            const int member = exists ? unit_block / p.output.member_blocks : 0;
+          RH_UNROLL for (int c = 0; c < kVBlocks; ++c) {
             for (int plane = 0; plane < p.v_planes; ++plane) {
               ptx::bulk_load(v + plane * T::kVBytes + c * 128,
-                             p.v + (int64_t{member} * p.v_planes + plane) * p.v_stride + k0, 128, bar);
+                             p.v + (int64_t{member[c]} * p.v_planes + plane) * p.v_stride + k0, 128, bar);
             }
           }
         }
