@@ -21,9 +21,10 @@ std::vector<float> run_all(const rh_plan* plan, Step& step, const rh_workspace& 
 struct Size {
   int64_t rows, input, hidden, pairs;
 };
-// The last two are large enough for several threads.
-constexpr Size kSizes[] = {{8, 5, 3, 4},     {130, 70, 100, 300},  {2, 1, 1, 1},        {300, 33, 0, 1500},
-                           {65, 200, 7, 40}, {260, 300, 100, 300}, {700, 300, 0, 20000}};
+// Some large enough for several threads; the last three keep activations: a few rows', a block's, several blocks'.
+constexpr Size kSizes[] = {{8, 5, 3, 4},          {130, 70, 100, 300},  {2, 1, 1, 1},      {300, 33, 0, 1500},
+                           {65, 200, 7, 40},      {260, 300, 100, 300}, {700, 300, 0, 20000}, {3, 40, 7, 4},
+                           {20, 130, 30, 50},     {70, 450, 20, 100}};
 
 TEST(Execute, EveryImplementationAgreesWithTheReference) {
   const Context reference = make_context(1, "reference");
