@@ -230,12 +230,16 @@ TEST(Execute, EnsemblesTrainLikeTheirMembers) {
   }
 }
 
-// A plan serves every smaller call, bit for bit as its own plan would; one for few rows stays one for few rows.
+// A plan serves every smaller call, bit for bit as its own plan would; one for few rows stays one for few rows, and one that
+// keeps activations one that does.
 TEST(Execute, PlansForMoreRowsAndPairs) {
   const Context context = make_context(2);
   for (const Size& size : kSizes) {
     const Plan exact = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, size.pairs));
-    const int64_t rows = size.rows <= 4 ? 4 : size.rows <= 16 ? size.rows : size.rows + 500;
+    const int64_t rows = size.rows <= 4               ? 4
+                         : size.rows <= 16             ? size.rows
+                         : 6 * size.rows <= size.input ? size.input / 6
+                                                       : size.rows + 500;
     const Plan larger = make_plan(context.get(), plan_options(rows, size.input, size.hidden, size.pairs + 2000));
     Step a(size.rows, size.input, size.hidden, size.pairs), b(size.rows, size.input, size.hidden, size.pairs);
     EXPECT_TRUE(same_bits(run_all(exact.get(), a, WorkspaceMemory(exact.get()).get()),
