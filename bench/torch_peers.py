@@ -32,7 +32,7 @@ from schedule import BUILD, FOLDER, SECONDS, Clock, say
 from workload import Workload
 
 RESULTS = FOLDER / "results"
-FULL_SECONDS, QUICK_SECONDS = 120, 30
+FULL_SECONDS, QUICK_SECONDS = 90, 30
 LARGE = 1e-3  # seconds; above, a step's ratio must be that of the C benchmark
 SCORING_OVERHEAD = 10e-6  # seconds of a call of the head, above the extension's, which makes the plan
 
