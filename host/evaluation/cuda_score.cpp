@@ -14,8 +14,8 @@
 namespace rewardhead::evaluation {
 namespace {
 
-using runtime::check_cuda;
 using runtime::DeviceMemory;
+using runtime::throw_on_cuda_error;
 
 class CudaScoring final : public ScoringDevice {
  public:
@@ -49,8 +49,8 @@ class CudaScoring final : public ScoringDevice {
     kept_.emplace(kept_rows_.size() * pitch(), "keeping the held-out rows",
                   "Holding out less needs less, --device cpu none");
     copy_blocks(kept_rows_, [&](size_t first, size_t count, const void* block) {
-      check_cuda(cudaMemcpyAsync(kept(first), block, count * pitch(), cudaMemcpyDeviceToDevice, stream_),
-                 "keeping rows");
+      throw_on_cuda_error(cudaMemcpyAsync(kept(first), block, count * pitch(), cudaMemcpyDeviceToDevice, stream_),
+                          "keeping rows");
     });
   }
 
@@ -86,20 +86,19 @@ class CudaScoring final : public ScoringDevice {
       char* const from = static_cast<char*>(pinned.get()) + set * block_bytes;
       char* const to = static_cast<char*>(device.get()) + set * block_bytes;
       for (size_t i = 0; i < block.size(); ++i) std::memcpy(from + i * pitch(), embeddings_.row(block[i]), row_bytes);
-      check_cuda(cudaMemcpyAsync(to, from, block.size() * pitch(), cudaMemcpyHostToDevice, turns.copying()),
-                 "copying rows to the GPU");
+      throw_on_cuda_error(cudaMemcpyAsync(to, from, block.size() * pitch(), cudaMemcpyHostToDevice, turns.copying()),
+                          "copying rows to the GPU");
       turns.copied();
       use(first, block.size(), to);
       turns.used();
     }
-    check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU");
+    throw_on_cuda_error(cudaStreamSynchronize(stream_), "waiting for the GPU");
   }
 
   void forward(const Head& head, const void* block, size_t rows, float* rewards) const {
     const rh_matrix x = {block, static_cast<int64_t>(rows), static_cast<int64_t>(stride())};
     const rh_tensors tensors = runtime::tensors_at(parameters(), head);
-    detail::throw_on_error(
-        rh_forward(plan_.get(), &x, &tensors, rewards, {workspace_.get(), plan_.workspace_bytes()}));
+    detail::throw_on_error(rh_forward(plan_.get(), &x, &tensors, rewards, {workspace_.get(), plan_.workspace_bytes()}));
   }
 
   void fetch(const DeviceMemory& device_rewards, std::span<const int32_t> rows, std::span<float> rewards) const {
