@@ -24,17 +24,16 @@ inline void throw_on_cuda_error(cudaError_t error, const char* what) {
 // Device memory, not initialised, aligned to RH_CUDA_ALIGNMENT. Releasing it waits for the device.
 class DeviceMemory {
  public:
-  // `purpose` and `advice` are for the message where there is too little memory: what needs it, and what needs less.
-  DeviceMemory(size_t bytes, const std::string& purpose, const std::string& advice = "Use --device cpu") {
+  // For the message where there is too little memory: "PURPOSE needs ... are free. ADVICE".
+  DeviceMemory(size_t bytes, const std::string& purpose, const std::string& advice) {
     void* memory = nullptr;
     const cudaError_t error = cudaMalloc(&memory, bytes);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       size_t free = 0, total = 0;
       throw_on_cuda_error(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-      throw Error(RH_OUT_OF_MEMORY, "--device cuda: " + purpose + " needs " + std::to_string(bytes) +
-                                        " bytes of the GPU's memory; " + std::to_string(free) + " of " +
-                                        std::to_string(total) + " are free. " + advice);
+      throw Error(RH_OUT_OF_MEMORY, purpose + " needs " + std::to_string(bytes) + " bytes of the GPU's memory; " +
+                                        std::to_string(free) + " of " + std::to_string(total) + " are free. " + advice);
     }
     throw_on_cuda_error(error, "cudaMalloc");
     memory_.reset(memory);

@@ -70,11 +70,12 @@ class CudaLearner final : public Learner {
         head_(parameters),
         first_moments_(data.columns, plan.hidden_dim),
         second_moments_(first_moments_),
-        device_(carve(nullptr).bytes, "training", "A smaller --batch-pairs or --hidden needs less, --device cpu none"),
+        device_(carve(nullptr).bytes, "--device cuda: training",
+                "A smaller --batch-pairs or --hidden needs less, --device cpu none"),
         memory_(carve(device_.get())),
         pinned_memory_(2 * batch_bytes_),
         turns_(stream_) {
-    machine_ = std::string(context.isa()) + " on " + gpu_name();
+    machine_ = plan_.choices();  // they decide the bits, and name the GPU
     for (size_t set : {0, 1}) carve_batch(static_cast<char*>(pinned_memory_.get()) + set * batch_bytes_, pinned_[set]);
     throw_on_cuda_error(cudaMemcpy2DAsync(memory_.x, static_cast<size_t>(stride()) * sizeof(float), data.x.data(),
                                           static_cast<size_t>(data.columns) * sizeof(float),
@@ -211,14 +212,6 @@ class CudaLearner final : public Learner {
   const Head& fetch(const float* values, Head& head) const {
     runtime::download(head.values().data(), values, head.values().size_bytes(), stream_);
     return head;
-  }
-
-  static std::string gpu_name() {
-    int ordinal = 0;
-    cudaDeviceProp properties;
-    throw_on_cuda_error(cudaGetDevice(&ordinal), "cudaGetDevice");
-    throw_on_cuda_error(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
-    return properties.name;
   }
 
   const TrainingData& data_;
