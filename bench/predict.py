@@ -6,7 +6,8 @@ usage: predict.py [MEASURED.json]
 
 MEASURED.json is what `bench_cuda --benchmark_out=MEASURED.json` writes. Compared are cold data and replayed graphs: the
 model knows neither what the L2 cache keeps nor what a processor takes for a launch. A difference above 25 % of the
-measured time is a failed prediction: the model, or the kernel, is not understood.
+measured time is a failed prediction: the model, or the kernel, is not understood. For a GPU without a model: one line
+and exit code 77.
 
 A call is the sum of its launches. A launch takes the longest of what its tensor cores, the traffic between L2 and
 multiprocessors, and the traffic with memory take, each at its full rate, and what filling and draining a grid takes.
@@ -21,9 +22,13 @@ from results import SECONDS_OF_UNIT
 from workload import Workload
 
 FAILED = 0.25
+LEFT_OUT = 77
 GAP = 1.0e-6  # s between two nodes of a graph: assumed
 RAMP = 1.5e-6  # s to fill the pipeline of a product and drain its epilogue: assumed
 SMALL = 2.0e-6  # s, the least of any other kernel: assumed
+# What kernels/cuda chooses the number of parts by: of a launch, of an element of a part, and the most parts.
+LAUNCH_US, PART_US = 2, 8e-6 / 3
+FORWARD_SPLITS, W1_SPLITS = 8, 64
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def choose_split(tiles, steps, card, step_us, elements, most):
     best, best_us, splits = 1, math.inf, 1
     while splits <= min(most, steps):
         us = math.ceil(tiles * splits / card.multiprocessors) * math.ceil(steps / splits) * step_us
-        us += 2 + splits * 8e-6 / 3 * elements if splits > 1 else 0
+        us += LAUNCH_US + splits * PART_US * elements if splits > 1 else 0
         if us < best_us:
             best, best_us = splits, us
         splits *= 2
@@ -137,7 +142,7 @@ class Model:
             return [stream(card, self.x_bytes)]
         steps = passes(self.x_planes, PLANES) * math.ceil(w.input / tile.step)
         tiles = math.ceil(w.rows / tile.rows) * math.ceil(self.units / tile.columns)
-        splits = choose_split(tiles, steps, card, tile.step_us, w.rows * self.units, 8)
+        splits = choose_split(tiles, steps, card, tile.step_us, w.rows * self.units, FORWARD_SPLITS)
         operands = 2 * (self.x_planes * w.rows + PLANES * self.units) * w.input
         parts = 4 * w.rows * self.units * splits if splits > 1 else 0
         launches = self.planes_of_x() + self.planes_of_w1()
@@ -160,7 +165,7 @@ class Model:
             return [stream(card, self.x_bytes), SMALL]
         steps = self.x_planes * math.ceil(w.rows / tile.step)
         tiles = math.ceil(self.units / tile.rows) * math.ceil(w.input / tile.columns)
-        splits = choose_split(tiles, steps, card, tile.step_us * PLANES, self.units * w.input, 64)
+        splits = choose_split(tiles, steps, card, tile.step_us * PLANES, self.units * w.input, W1_SPLITS)
         dw1 = 4 * self.units * w.input
         moved = 2 * self.x_planes * w.rows * w.input + w.rows * self.units / 8
         moved += dw1 * splits if splits > 1 else 2 * dw1  # parts, or W1 and its gradient
@@ -232,7 +237,8 @@ def card_of(context):
     capability = context.get("capability")
     if capability not in CARDS:
         known = " and ".join(CARDS)
-        raise SystemExit(f"predict.py: compute capability {capability} has no prediction; {known} have")
+        print(f"predict.py: left out: compute capability {capability} has no prediction; {known} have", file=sys.stderr)
+        sys.exit(LEFT_OUT)
     known, count = CARDS[capability], int(context["multiprocessors"])
     memory = max(known.memory, float(context["copy_bytes_per_second"]))
     l2 = known.l2 / known.multiprocessors * count

@@ -34,7 +34,7 @@ from workload import Workload
 RESULTS = FOLDER / "results"
 FULL_SECONDS, QUICK_SECONDS = 120, 30
 LARGE = 1e-3  # seconds; above, a step's ratio must be that of the C benchmark
-SCORING_OVERHEAD = 10e-6  # seconds of a call of the head, above the C call (with what makes its plan)
+SCORING_OVERHEAD = 10e-6  # seconds of a call of the head, above the extension's, which makes the plan
 
 # (operation, input, hidden, rows, pairs, dtype, regime), what is small first: there the calls around the kernels show.
 FULL = [
@@ -254,8 +254,8 @@ def least(call, count=50, repetitions=60):
 
 
 def overheads():
-    """Seconds on one thread: what a call of the head takes above the C call, and a step whose kernels have nothing to
-    do, of ours and of eager."""
+    """Seconds on one thread: what a call of the head takes above the extension's (which makes the plan and scores), and a
+    step whose kernels have nothing to do, of ours and of eager."""
     torch.set_num_threads(1)
     found = {}
     for input, hidden, rows in ((384, 256, 1), (384, 0, 1), (64, 64, 64)):
@@ -331,7 +331,7 @@ def target_lines(rows, scoring, steps):
         lines.append(line(f"steps over {LARGE * 1e3:.0f} ms: ratio over the C benchmark's, the least", threads,
                           len(ratios), ">= 0.90", least, ratios and least >= 0.9))
     for what, seconds in scoring.items():
-        lines.append(line(f"microseconds above the C call, {what}", 1, 1, f"<= {SCORING_OVERHEAD * 1e6:.0f}",
+        lines.append(line(f"microseconds above the extension's call, {what}", 1, 1, f"<= {SCORING_OVERHEAD * 1e6:.0f}",
                           seconds * 1e6, seconds <= SCORING_OVERHEAD))
     for what, (ours, eager) in steps.items():
         lines.append(line(f"microseconds around the kernels, {what}", 1, 1, f"<= {eager * 1e6:.0f}", ours * 1e6,

@@ -13,11 +13,11 @@
 //
 // Every z is b1 and the sum of chains of at most kChain multiply-adds (V::fma), ascending in k; few rows have V::lanes
 // chains at a time, chain i of the columns i, i + V::lanes, and so on. Every reward is the sum over hidden units in
-// ascending order within chunks of kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change
+// ascending order within chunks of at most kHiddenChunk, then over chunks. So neither threads, nor tiles, nor other rows change
 // a bit, as long as the plan is one for few rows or for many in both cases.
 //
-// Work is shared by blocks of 64 rows (one mask word); where there are fewer blocks than workers a block is split by
-// chunks as well, and each part packs its panel again.
+// Work is shared by blocks of 64 rows (one mask word); where there are fewer blocks than workers a block is packed by all
+// and then split by chunks.
 //
 // Bound by FMA throughput: per k a tile does tile_hidden * tile_vectors of them on tile_hidden + tile_vectors loads.
 // The panel (input 384: 24 KB at AVX2, 96 KB at AVX-512) comes from L1 or L2; blocking over k was tried
@@ -385,9 +385,11 @@ void mlp_forward(const ForwardArguments& a, const Executor& executor, void* work
       return executor.for_each(blocks, [&](int64_t task, int worker) { block(task, worker).pack_and_multiply(); });
     }
     const int64_t splits = std::min<int64_t>(chunks, executor.threads);
-    executor.for_each(blocks * Block::kParts, [&](int64_t task, int) {
-      block(task / Block::kParts, task / Block::kParts).pack(task % Block::kParts);
-    });
+    if (a.plan_rows > kFewRows<V> || a.x.dtype != Dtype::f32) {  // fp32 of few rows is read where it lies
+      executor.for_each(blocks * Block::kParts, [&](int64_t task, int) {
+        block(task / Block::kParts, task / Block::kParts).pack(task % Block::kParts);
+      });
+    }
     executor.for_each(blocks * splits, [&](int64_t task, int) {
       const int64_t split = task % splits, index = task / splits;
       block(index, index).multiply_packed(chunks * split / splits, chunks * (split + 1) / splits);

@@ -96,16 +96,17 @@ RH_KERNEL(kThreads, 4) composed_hidden_gradient(RH_GRID_CONST const HiddenGradie
       ptx::stg32(to, take_plane<ptx::Input::bf16>(dh[0], dh[1]));
     }
   }
-  const uint32_t shared = ptx::smem_base(), own = shared + (warp * 32 + lane) * 16;
+  // Lanes side by side, so that none waits for another's bank.
+  const uint32_t shared = ptx::smem_base(), own = shared + 4 * ptx::thread_index();
   ptx::sts32(own, float_bits(g[0]));
-  ptx::sts32(own + 4, float_bits(g[1]));
-  ptx::sts32(own + 8, float_bits(dw2[0]));
-  ptx::sts32(own + 12, float_bits(dw2[1]));
+  ptx::sts32(own + 4 * kThreads, float_bits(g[1]));
+  ptx::sts32(own + 8 * kThreads, float_bits(dw2[0]));
+  ptx::sts32(own + 12 * kThreads, float_bits(dw2[1]));
   ptx::syncthreads();
   if (warp != 0) return;
   RH_UNROLL for (int i = 0; i < 4; ++i) {
     float sum = 0;
-    for (uint32_t w = 0; w < kWarps; ++w) sum += bits_float(ptx::lds32(shared + (w * 32 + lane) * 16 + 4 * i));
+    for (uint32_t w = 0; w < kWarps; ++w) sum += bits_float(ptx::lds32(own + 4 * (i * kThreads + w * 32)));
     if (unit + i % 2 < units) ptx::stg32f((i < 2 ? p.g_part : p.dw2_part) + chunk * units + unit + i % 2, sum);
   }
 }

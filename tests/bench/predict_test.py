@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,29 @@ class Predict(unittest.TestCase):
     def test_passes_are_those_of_the_kernels(self):
         self.assertEqual([predict.passes(a, 2) for a in (1, 2)] + [predict.passes(3, 3)], [2, 3, 6])
 
+    def test_constants_are_those_of_the_kernels(self):
+        cuda = PROGRAM.parents[1] / "kernels" / "cuda"
+
+        def found(file, pattern):
+            matches = re.findall(pattern, (cuda / file).read_text())
+            self.assertEqual(len(matches), 1, f"{pattern} in {file}")
+            return matches[0]
+
+        self.assertEqual(float(found("mlp.h", r"launch_us = (\S+);")), predict.LAUNCH_US)
+        bytes_us, terabytes = found("mlp.h", r"part_us = (\S+) / (\S+) \* static_cast")
+        self.assertEqual(float(bytes_us) / float(terabytes), predict.PART_US)
+        self.assertEqual(int(found("mlp_forward.cu", r"plan\.rows \* units\.units, (\d+)};")), predict.FORWARD_SPLITS)
+        self.assertEqual(int(found("mlp_backward.cu", r"units\.units \* plan\.input, (\d+)};")), predict.W1_SPLITS)
+        kinds = ((predict.FORWARD, "forward.h", "Forward"), (predict.MASKED, "masked_gemm.h", "Masked"))
+        for tiles, header, kind in kinds:
+            for implementation, tile in tiles.items():
+                folder = implementation.removesuffix("a")
+                text = found(f"{folder}/products.cu", rf"ProductTile k{kind}Tile = {{(.*)}};")
+                *names, step_us = text.replace(f"{kind}Tile::", "").split(", ")
+                path = f"{folder}/{header}"
+                values = [int(found(path, rf"static constexpr int .*\b{name} = (\d+)")) for name in names]
+                self.assertEqual([*values, float(step_us)], [tile.rows, tile.columns, tile.step, tile.step_us])
+
     def test_product_by_hand(self):
         # 8 x 14 tiles on 132 multiprocessors, one wave of 2 x 56 steps of 1,024 clocks; fetched 112 x 112 x 32 KB.
         tensor, l2 = 2 * 56 * 1024 / 1.83e9, 112 * 112 * 32768 / 5.5e12
@@ -61,7 +85,9 @@ class Predict(unittest.TestCase):
             self.assertIn(f"{failed} of 1 predictions failed", result.stdout)
 
     def test_refuses_what_it_has_no_model_of(self):
-        self.assertIn("compute capability 8.6", measured([], "8.6").stderr)
+        result = measured([], "8.6")
+        self.assertEqual((result.returncode, result.stderr.count("\n")), (77, 1))
+        self.assertIn("compute capability 8.6", result.stderr)
         self.assertIn("no time of sm90a or sm80", measured([]).stderr)
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the CUDA compiler says of the kernels, held against gate.txt: the gate that needs no GPU.
 
-usage: gate.py --source kernels/cuda --golden gate.txt --scratch DIR [--update] [--nvcc NVCC]
+usage: gate.py --source kernels/cuda --golden gate.txt --scratch DIR [--update]
 
 Compiles every kernel for every architecture. Spills, local memory and the C75xx notes by which ptxas says that it
 serialises wgmma are errors. Registers, static shared memory and barriers of each kernel must be those of gate.txt,
@@ -24,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 import sass
+from toolkit import find_nvcc
 
 ARCHITECTURES = ["80", "86", "89", "90", "100", "120"]
 WGMMA_ARCHITECTURES = ["90a"]  # of what lies in sm90/
@@ -101,7 +102,9 @@ def compare(golden_file, found, update, what):
     golden = golden_file.read_text().splitlines()
     if golden[0] != found[0]:
         versions = [table[0].split(";")[0] for table in (golden, found)]
-        print(f"{what} not compared: {golden_file.name} is of {versions[0]}, this is {versions[1]}")
+        # Printed as GoogleTest does, for ./run test to list.
+        why = f"{golden_file.name} is of {versions[0]}, this is {versions[1]}"
+        print(f"gate.py: Skipped\n{what} of the CUDA kernels were not compared: {why}")
         return True
     lost, new = Counter(golden) - Counter(found), Counter(found) - Counter(golden)
     changed = [f"- {line}" for line in lost.elements()] + [f"+ {line}" for line in new.elements()]
@@ -118,18 +121,18 @@ def main():
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--golden", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
-    parser.add_argument("--nvcc", default=os.environ.get("CUDACXX", "nvcc"))
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
-    nvcc = shutil.which(arguments.nvcc)
+    nvcc, reason = find_nvcc()
     if not nvcc:
-        print(f"gate.py: Skipped\nCUDA kernels were not compiled for GPUs: {arguments.nvcc} is not installed")
+        print(f"gate.py: Skipped\nCUDA kernels were not compiled for GPUs: CUDA 13.0 or later is needed; {reason}")
         return SKIPPED
     version = re.search(r"V([\d.]+)", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     root = arguments.source.parent.parent
     folder = arguments.source
     jobs = [(source, ARCHITECTURES) for source in sorted([*folder.glob("*.cu"), *folder.glob("sm80/*.cu")])]
+    jobs.append((root / "host/training/gather_rows.cu", ARCHITECTURES))  # the program's own
     jobs += [(source, WGMMA_ARCHITECTURES) for source in sorted(folder.glob("sm90/*.cu"))]
     nvdisasm = sass.find_nvdisasm(root)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -137,7 +140,7 @@ def main():
     errors = [error for _, _, error in results if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
     for (source, _), (rows, _, _) in zip(jobs, results):
-        file = str(source.relative_to(folder))
+        file = str(source.relative_to(folder)) if folder in source.parents else source.name
         table += sorted((f"sm_{architecture:4} {file:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
                          for architecture, kernel, registers, shared, barriers in rows), key=by_architecture)
     print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files")

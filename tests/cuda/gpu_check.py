@@ -20,14 +20,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from toolkit import ROOT, find_nvcc, toolkit_of
+
 LEFT_OUT = 77  # of programs that say in one line why they do not run
 KEPT_OUTPUT = 30_000  # characters of a step's output, its end
-TOOLKIT = (13, 0)
-WORK = "build for this GPU, self-checks, hardware facts, tests, memory checks, benchmarks"
+WORK = "build for this GPU, self-checks, hardware facts, tests, memory checks, training, benchmarks"
+# Of held-out losses of one training on the GPU and on the CPU. On the software device they differ by 1.1e-5 of it after
+# these 20 epochs.
+LOSS_BOUND = 1e-3
 
 
 @dataclass
@@ -39,49 +43,54 @@ class Step:
     left_out: str = ""  # why it is not even tried
     results: str = ""  # a JSON file that it writes, which goes into OUT.json
     table: bool = False  # show its output
+    fault: Callable = lambda output, results: ""  # what is wrong with them although the exit code is 0
 
 
 def find_gpu():
-    """(name, compute capability, driver) of the first, or in words why there is none."""
-    query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    """(name, compute capability, driver) of the one that CUDA calls its first, or in words why there is none."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,compute_cap,driver_version,name", "--format=csv,noheader"]
     try:
         run = subprocess.run(query, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"nvidia-smi does not run ({error})"
-    lines = [line.split(", ") for line in run.stdout.splitlines()]
-    if run.returncode != 0 or not lines or len(lines[0]) != 3:
+    gpus = [line.split(", ", 4) for line in run.stdout.splitlines()]
+    if run.returncode != 0 or not gpus or len(gpus[0]) != 5:
         said = (run.stdout + run.stderr).strip().split("\n")[0]
         return None, f"nvidia-smi finds none ({said})"
-    name, capability, driver = lines[0]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", gpus[0][0])
+    first = visible.split(",")[0].strip()
+    gpu = next((gpu for gpu in gpus if first == gpu[0] or first.startswith("GPU-") and gpu[1].startswith(first)), None)
+    if not gpu:
+        return None, f"CUDA_VISIBLE_DEVICES is '{visible}'; the first is none of nvidia-smi's GPUs"
+    _, _, capability, driver, name = gpu
     if float(capability) < 8.0:
         return None, f"{name} has compute capability {capability}, and 8.0 is the oldest that is supported"
     return (name, capability, driver), ""
 
 
-def nvcc_version(nvcc):
-    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"release (\d+)\.(\d+)", said)
-    return tuple(int(part) for part in found.groups()) if found else (0, 0)
+def kernels_fault(output, _):
+    """Each implementation agrees with the CPU, unless the GPU or the machine lacks what it needs."""
+    wrong = {}
+    for kernel in json.loads(output)["kernels"]:
+        reason = kernel["reason"]
+        if not re.search(r"agrees with the CPU$|^the GPU lacks |was not found by the dynamic linker", reason):
+            wrong[kernel["implementation"]] = reason
+    return "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
 
 
-def find_nvcc():
-    """nvcc as CUDACXX names it, on the PATH, where NVIDIA installs it, or where pip does; None, and what was found."""
-    wheels = sorted((ROOT / ".venv").glob("lib/python3*/site-packages/nvidia/cu13/bin/nvcc"))
-    found = []
-    for place in [os.environ.get("CUDACXX"), "nvcc", "/usr/local/cuda/bin/nvcc", *map(str, wheels)]:
-        nvcc = shutil.which(place) if place else None
-        if nvcc and nvcc_version(nvcc) >= TOOLKIT:
-            return nvcc, ""
-        if nvcc:
-            found.append(f"{nvcc} is of {'.'.join(map(str, nvcc_version(nvcc)))}")
-    return None, "; ".join(found) or "nvcc was not found"
+def benchmarks_fault(_, results):
+    failed = [entry for entry in results["benchmarks"] if entry.get("error_occurred")]
+    return f"{len(failed)} failed; {failed[0]['name']}: {failed[0].get('error_message')}" if failed else ""
 
 
-def toolkit_of(nvcc):
-    """The folder that nvcc calls its own, wherever a link or a script to it lies."""
-    dry = subprocess.run([nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"], capture_output=True, text=True)
-    found = re.search(r"^#\$ TOP=(.+)$", dry.stderr, re.MULTILINE)
-    return Path(found[1]).resolve() if found else Path(nvcc).resolve().parent.parent
+def training_fault(cpu_report):
+    def fault(_, results):
+        cpu = json.loads(cpu_report.read_text())["held_out"]["nll"]
+        gpu = results["held_out"]["nll"]
+        wrong = not abs(gpu - cpu) <= LOSS_BOUND * cpu  # NaN is
+        return f"held-out loss is {gpu}; the CPU has {cpu}, and {LOSS_BOUND:g} of it is the bound" if wrong else ""
+
+    return fault
 
 
 def steps(build, capability, nvcc, nvcc_reason):
@@ -98,9 +107,8 @@ def steps(build, capability, nvcc, nvcc_reason):
     targets = ["rewardhead_cli", "gpu_tests", "bench_cuda"]
     yield Step("build", ["cmake", "--build", build, "--target", *targets], ("configure",), minutes=60)
 
-    yield Step("kernels", [program, "info", "--device", "cuda"], built, table=True)
-    # It creates plans, before which implementations check themselves; one that fails is named as left out.
-    yield Step("self-checks", [bench, "--benchmark_list_tests=true"], built)
+    # It has every implementation check itself.
+    yield Step("kernels", [program, "info", "--device", "cuda", "--json"], built, fault=kernels_fault)
     yield Step("hardware facts", [tests, "--gtest_filter=*Hardware*"], built, minutes=5)
     yield Step("tests", [tests, "--gtest_filter=-*Hardware*"], built, minutes=30)
     sanitizer = shutil.which("compute-sanitizer")
@@ -109,8 +117,18 @@ def steps(build, capability, nvcc, nvcc_reason):
         command = [sanitizer, "--tool", tool, "--error-exitcode", "1", tests, f"--gtest_filter={tested}"]
         yield Step(f"compute-sanitizer {tool}", command, built, minutes=30, left_out=no_sanitizer)
 
+    data, runs = ROOT / "host/sample_data", build / "training"
+    command = [program, "train", "--embeddings", data / "embeddings.npy", "--pairs", data / "pairs.csv"]
+    command += ["--items", data / "items.csv", "--group-column", "debate", "--folds", "4", "--fold", "0"]
+    command += ["--hidden", "256", "--epochs", "20", "--standardize", "--log-every", "0"]
+    cpu, gpu = ([*command, "--device", device, "--out", runs / device] for device in ("cpu", "cuda"))
+    yield Step("training on the CPU", cpu, built, results=str(runs / "cpu/report.json"))
+    yield Step("training", gpu, ("training on the CPU",), results=str(runs / "cuda/report.json"),
+               fault=training_fault(runs / "cpu/report.json"))
+
     command = [bench, f"--benchmark_out={measured}", "--benchmark_out_format=json"]
-    yield Step("benchmarks", command, built, minutes=60, results=str(measured), table=True)
+    yield Step("benchmarks", command, built, minutes=60, results=str(measured), table=True,
+               fault=benchmarks_fault)
     compared = ("benchmarks",)
     yield Step("predictions", [sys.executable, ROOT / "bench/predict.py", measured], compared, table=True)
     no_torch = "" if importlib.util.find_spec("torch") else f"{sys.executable} has no PyTorch"
@@ -147,6 +165,13 @@ def run_step(step):
         except (OSError, ValueError) as error:
             record["results_missing"] = str(error)
             record["state"] = "failed" if state == "passed" else state
+    if record["state"] == "passed":
+        try:
+            fault = step.fault(output, record.get("results"))
+        except (KeyError, ValueError) as error:
+            fault = f"not what was expected of it: {error!r}"
+        if fault:
+            record |= {"state": "failed", "output": f"{record['output']}\n{fault}"}
     return record
 
 
@@ -163,11 +188,12 @@ def check(gpu, build, out):
     report |= {"gpu": name, "capability": capability, "driver": driver, "steps": []}
     describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     report["revision"] = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts
-    states = {}
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
+    states, done = {}, set()
     build.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(build / "training", ignore_errors=True)  # of an earlier run
     for step in steps(build, capability, *find_nvcc()):
-        missing = [needed for needed in step.needs if states.get(needed) != "passed"]
+        missing = [needed for needed in step.needs if needed not in done]
         if missing:
             record = {"step": step.name, "state": "not done", "output": f"needs {', '.join(missing)}"}
         elif step.left_out:
@@ -176,6 +202,8 @@ def check(gpu, build, out):
             print(f"  {step.name} ...", flush=True)
             record = run_step(step)
         states[step.name] = record["state"]
+        if record.get("exit_code") == 0 and "results_missing" not in record:  # whatever is wrong with what it made
+            done.add(step.name)
         report["steps"].append(record)
         write(report, out)
         if step.table and record["state"] == "passed":

@@ -8,14 +8,17 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import gpu_check
 
 PROGRAM = Path(__file__).with_name("gpu_check.py")
 FORWARD = "forward/input:3584/hidden:3584/members:1/rows:1024/pairs:0/dtype:bf16/by:sm80/data:cold/launch:graph"
+KERNELS = [("sm90a", "the GPU lacks wgmma"), ("sm80", "the best that this GPU runs, agrees with the CPU"),
+           ("cublaslt", "cuBLASLt: libcublasLt.so.13 was not found by the dynamic linker")]  # fmt: skip
 MEASURED = {
-    "context": {"gpu": "card", "capability": "8.0", "multiprocessors": "108", "copy_bytes_per_second": "1e12"},
+    "context": {"gpu": "card", "capability": "8.6", "multiprocessors": "84", "copy_bytes_per_second": "1e12"},
     "benchmarks": [{"name": FORWARD, "run_type": "iteration", "real_time": 100.0, "time_unit": "us"}],
 }
 
@@ -26,16 +29,29 @@ class GpuCheck(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.programs, self.build, self.out = self.folder / "bin", self.folder / "build", self.folder / "out.json"
-        self.fake("nvidia-smi", "echo 'Some Card, 8.6, 580.1'")
+        self.fake("nvidia-smi", "echo '0, GPU-aa-1, 8.6, 580.1, Some Card'; echo '1, GPU-bb-2, 9.0, 580.1, Other'")
         self.fake("nvcc", "echo 'Cuda compilation tools, release 13.0, V13.0.88'")
         self.fake("compute-sanitizer", "shift 4; exec \"$@\"")
         (self.folder / "measured.json").write_text(json.dumps(MEASURED))
-        self.after_build("rewardhead", "echo kernels")
+        self.program(KERNELS, "0.5001")
         self.after_build("tests/cuda/gpu_tests", "echo tested $*")
         copy = f'case $1 in --benchmark_out=*) cp {self.folder}/measured.json "${{1#--benchmark_out=}}";; esac'
         self.after_build("bench/bench_cuda", copy)
         # Configures nothing; builds by putting the programs where they are looked for.
         self.fake("cmake", f'[ "$1" != --build ] || cp -r {self.folder}/built/. "$2"')
+
+    def program(self, kernels, gpu_loss):
+        """`info` tells of kernels; `train` ends with a loss, 0.5 on the CPU."""
+        told = [{"operation": "forward", "implementation": name, "reason": reason} for name, reason in kernels]
+        self.after_build("rewardhead", f"""[ $1 = train ] || {{ echo '{json.dumps({"kernels": told})}'; exit; }}
+loss=0.5 out=
+while [ $# -gt 0 ]; do
+  [ "$1" != --out ] || out=$2
+  [ "$1" != cuda ] || loss={gpu_loss}
+  shift
+done
+mkdir -p "$out"
+echo "{{\\"held_out\\": {{\\"nll\\": $loss}}}}" >"$out/report.json" """)
 
     def fake(self, name, script):
         self.write(self.programs / name, script)
@@ -74,17 +90,17 @@ class GpuCheck(unittest.TestCase):
         self.assertFalse(self.out.exists())
         self.fake("nvidia-smi", "echo 'No devices were found'; exit 6")
         self.assertIn("No devices were found", self.run_program("--gpu").stdout)
-        self.fake("nvidia-smi", "echo 'Old Card, 7.5, 580.1'")
+        self.fake("nvidia-smi", "echo '0, GPU-cc-3, 7.5, 580.1, Old Card'")
         self.assertIn("7.5", self.run_program("--gpu").stdout)
 
     def test_everything_is_run_and_recorded(self):
         states = self.states(0)
         self.assertEqual((self.report["gpu"], self.report["capability"]), ("Some Card", "8.6"))
-        self.assertEqual(states.pop("PyTorch"), "left out")
+        self.assertEqual((states.pop("PyTorch"), states.pop("predictions")), ("left out", "left out"))  # of 8.6
         self.assertEqual(set(states.values()), {"passed"}, states)
         self.assertIn("-DCMAKE_CUDA_ARCHITECTURES=86", self.step("configure")["command"])
         self.assertEqual(self.step("benchmarks")["results"], MEASURED)
-        self.assertIn("# Measured, and predicted", self.step("predictions")["output"])
+        self.assertIn("compute capability 8.6 has no prediction", self.step("predictions")["output"])
         self.assertEqual(self.step("tests")["output"], "tested --gtest_filter=-*Hardware*\n")
         self.assertIn("tested", self.step("compute-sanitizer racecheck")["output"])
 
@@ -93,7 +109,37 @@ class GpuCheck(unittest.TestCase):
         states = self.states(1)
         self.assertEqual((states["hardware facts"], states["tests"]), ("failed", "failed"))
         self.assertIn("assumption", self.step("hardware facts")["output"])
-        self.assertEqual((states["benchmarks"], states["predictions"]), ("passed", "passed"))
+        self.assertEqual(states["benchmarks"], "passed")
+
+    def test_a_kernel_that_failed_its_check(self):
+        for reason in ("failed the check of its products on this GPU: dx[3] is 1; the CPU has 2", "not checked yet"):
+            self.program([*KERNELS[:2], ("cublaslt", reason)], "0.5")
+            self.assertEqual(self.states(1)["kernels"], "failed")
+            self.assertTrue(self.step("kernels")["output"].endswith(f"\ncublaslt: {reason}"))
+
+    def test_training_must_end_as_on_the_cpu(self):
+        for loss in ("0.501", "NaN"):
+            self.program(KERNELS, loss)
+            self.assertEqual(self.states(1)["training"], "failed")
+            self.assertIn("the CPU has 0.5", self.step("training")["output"])
+
+    def test_benchmarks_with_errors_failed_but_are_compared(self):
+        broken = {"name": "adamw/by:sm80", "error_occurred": True, "error_message": "not the same result"}
+        measured = {"context": MEASURED["context"] | {"capability": "8.0"}}
+        measured["benchmarks"] = [*MEASURED["benchmarks"], broken]
+        (self.folder / "measured.json").write_text(json.dumps(measured))
+        states = self.states(1)
+        self.assertEqual((states["benchmarks"], states["predictions"]), ("failed", "passed"))
+        self.assertIn("1 failed; adamw/by:sm80: not the same result", self.step("benchmarks")["output"])
+        self.assertIn("# Measured, and predicted", self.step("predictions")["output"])
+
+    def test_the_gpu_is_the_one_that_cuda_sees(self):
+        for visible, name in (("1,0", "Other"), ("GPU-bb", "Other"), ("0", "Some Card"), ("", None), ("7", None)):
+            environment = {"PATH": f"{self.programs}:/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": visible}
+            with unittest.mock.patch.dict(os.environ, environment):
+                gpu, reason = gpu_check.find_gpu()
+            self.assertEqual(gpu and gpu[0], name)
+            self.assertTrue(gpu or f"CUDA_VISIBLE_DEVICES is '{visible}'" in reason, reason)
 
     def test_what_cannot_run_is_not_done(self):
         self.fake("cmake", '[ "$1" != --build ] || { echo no such register; exit 2; }')
@@ -109,8 +155,8 @@ class GpuCheck(unittest.TestCase):
     def test_an_old_toolkit_is_named(self):
         self.fake("nvcc", "echo 'Cuda compilation tools, release 12.4, V12.4.1'")
         result = subprocess.run(  # /usr/local/cuda may have a newer one
-            [sys.executable, "-c", "import gpu_check; gpu_check.shutil.which = lambda p: p if p == 'nvcc' else None; "
-             "print(gpu_check.find_nvcc())"], capture_output=True, text=True, cwd=PROGRAM.parent,
+            [sys.executable, "-c", "import toolkit; toolkit.shutil.which = lambda p: p if p == 'nvcc' else None; "
+             "print(toolkit.find_nvcc())"], capture_output=True, text=True, cwd=PROGRAM.parent,
             env={"PATH": f"{self.programs}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
         self.assertEqual(result.stdout, "(None, 'nvcc is of 12.4')\n", result.stderr)
 

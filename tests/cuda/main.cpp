@@ -4,7 +4,7 @@
 
 #include "tests/cuda/device.h"
 #if REWARDHEAD_SIMT
-#include "tests/simt/bank_conflicts.h"
+#include "tests/simt/bank_conflict_listener.h"
 #endif
 
 namespace rewardhead::kernels::cuda::testing {
@@ -15,23 +15,11 @@ INSTANTIATE_TEST_SUITE_P(, DeviceTest, ::testing::ValuesIn(kSchedules),
 
 constexpr int kSkipped = 77;  // what ctest takes for a skipped test
 
-#if REWARDHEAD_SIMT
-// After each test: whether its kernels' accesses to shared memory were free of bank conflicts.
-class BankConflicts : public ::testing::EmptyTestEventListener {
-  void OnTestStart(const ::testing::TestInfo&) override { simt::look_for_bank_conflicts(true); }
-  void OnTestEnd(const ::testing::TestInfo&) override {
-    const simt::BankConflict worst = simt::worst_bank_conflict();
-    if (worst.ways > 1) ADD_FAILURE() << "bank conflict, " << worst.access;
-  }
-};
-#endif
-
 // On what the tests run, or that there is nothing to run them on.
 int run() {
 #if REWARDHEAD_SIMT
   std::printf("These tests run on the software device (tests/simt), not on a GPU.\n");
-  // It takes time, so that one test of CTest does it for some.
-  if (std::getenv("BANK_CONFLICTS")) ::testing::UnitTest::GetInstance()->listeners().Append(new BankConflicts);
+  simt::testing::look_for_bank_conflicts_in_tests();
 #else
   if (capability() < 80) {
     std::printf("gpu_tests: Skipped\nthere is no GPU of compute capability 8.0 or later, so nothing was tested\n");

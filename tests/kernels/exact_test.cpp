@@ -117,6 +117,8 @@ TEST_P(Exact, Large) {
   Random random(3);
   for (const Sizes& sizes : {Sizes{1052, 384, 256, GetParam()}, Sizes{300, 700, 400, GetParam(), 1, 1},
                              Sizes{5, 1030, 1000, GetParam(), 3, 0}, Sizes{2000, 20, 7, GetParam(), 0, 3},
+                             // Activations are kept, of several blocks of rows.
+                             Sizes{70, 450, 61, GetParam()}, Sizes{200, 1210, 50, GetParam(), 1, 0},
                              // Few rows with more columns than fit one chain in each lane.
                              Sizes{3, 6500, 13, GetParam()},
                              // Rows that lie whole pages apart, which some kernels take otherwise.

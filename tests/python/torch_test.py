@@ -361,9 +361,21 @@ def test_a_module_cast_to_bfloat16(hidden):
     )
 
 
-@pytest.mark.parametrize("hidden", [0, 37])
-def test_compiled_without_graph_break(hidden):
-    head, x, chosen, rejected, extras = problem(hidden=hidden)
+@pytest.mark.parametrize(
+    ("rows", "input"), [(3, 64), (17, 200), (48, 288), (49, 300), (64, 384), (65, 384), (65, 390), (200, 1300)]
+)
+def test_few_rows_keep_what_a_backward_needs(rows, input):
+    head, x, chosen, rejected, extras = problem(rows, input)
+    x.requires_grad_()
+    x64, reference = x.detach().double().requires_grad_(), tensors64(head)
+    rht.preference_loss(head, x, chosen, rejected, **extras).backward()
+    loss64(rewards64(x64, reference), chosen, rejected, **extras).backward()
+    check_head_gradients(head, x, reference, x64)
+
+
+@pytest.mark.parametrize(("hidden", "rows", "input"), [(0, 23, 19), (37, 23, 19), (37, 3, 64)])
+def test_compiled_without_graph_break(hidden, rows, input):
+    head, x, chosen, rejected, extras = problem(rows, input, hidden)
     x.requires_grad_()
 
     def step(head, x, chosen, rejected, extras):
@@ -450,6 +462,8 @@ def samples():
             rewards, mask = torch.ops.rewardhead.head_forward(x, *tensors)
         for need_x in (True, False):
             yield "head_backward", (rewards, mask, x.detach(), *detached, need_x)
+    head, x, *_ = problem(3, 64)  # so few rows that activations are kept
+    yield "head_forward", (x.requires_grad_(), *head._tensors())
     r = torch.randn(23, requires_grad=True)
     yield "pair_loss", (r, chosen, rejected, *extras.values(), 3.0)
     yield "pair_loss", (r[:22].contiguous(), None, None, None, None, None, 0.0)

@@ -21,9 +21,10 @@ std::vector<float> run_all(const rh_plan* plan, Step& step, const rh_workspace& 
 struct Size {
   int64_t rows, input, hidden, pairs;
 };
-// The last two are large enough for several threads.
-constexpr Size kSizes[] = {{8, 5, 3, 4},     {130, 70, 100, 300},  {2, 1, 1, 1},        {300, 33, 0, 1500},
-                           {65, 200, 7, 40}, {260, 300, 100, 300}, {700, 300, 0, 20000}};
+// Some large enough for several threads; the last three keep activations: a few rows', a block's, several blocks'.
+constexpr Size kSizes[] = {{8, 5, 3, 4},          {130, 70, 100, 300},  {2, 1, 1, 1},      {300, 33, 0, 1500},
+                           {65, 200, 7, 40},      {260, 300, 100, 300}, {700, 300, 0, 20000}, {3, 40, 7, 4},
+                           {20, 130, 30, 50},     {70, 450, 20, 100}};
 
 TEST(Execute, EveryImplementationAgreesWithTheReference) {
   const Context reference = make_context(1, "reference");
@@ -229,12 +230,16 @@ TEST(Execute, EnsemblesTrainLikeTheirMembers) {
   }
 }
 
-// A plan serves every smaller call, bit for bit as its own plan would; one for few rows stays one for few rows.
+// A plan serves every smaller call, bit for bit as its own plan would; one for few rows stays one for few rows, and one that
+// keeps activations one that does.
 TEST(Execute, PlansForMoreRowsAndPairs) {
   const Context context = make_context(2);
   for (const Size& size : kSizes) {
     const Plan exact = make_plan(context.get(), plan_options(size.rows, size.input, size.hidden, size.pairs));
-    const int64_t rows = size.rows <= 4 ? 4 : size.rows <= 16 ? size.rows : size.rows + 500;
+    const int64_t rows = size.rows <= 4               ? 4
+                         : size.rows <= 16             ? size.rows
+                         : 6 * size.rows <= size.input ? size.input / 6
+                                                       : size.rows + 500;
     const Plan larger = make_plan(context.get(), plan_options(rows, size.input, size.hidden, size.pairs + 2000));
     Step a(size.rows, size.input, size.hidden, size.pairs), b(size.rows, size.input, size.hidden, size.pairs);
     EXPECT_TRUE(same_bits(run_all(exact.get(), a, WorkspaceMemory(exact.get()).get()),

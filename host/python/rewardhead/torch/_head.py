@@ -137,7 +137,8 @@ def preference_loss(
     normalizer : > 0; None: the number of pairs. Under gradient accumulation give the number over all parts, and with
         several processes what `global_normalizer` returns.
 
-    Without pairs the loss is 0. Wrong pairs raise ValueError.
+    Without pairs the loss is 0. Wrong pairs raise ValueError; on a GPU, where nothing is read back, they are a device-side
+    assertion, and margins, weights and labels are used as they are.
     """
     return head(x, Preferences(*_checked_pairs(chosen, rejected, margin, weight, label, normalizer)))
 

@@ -116,10 +116,9 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
         return 0
     rows, hidden = x.size(0), w1.size(0)
     if on_cpu(x):
-        words = (rows + 63) // 64 * hidden  # a bit for each
-        if 6 * rows > x.size(1):
-            return words
-        return words * (1 + (32 if rows > 48 else (rows + 15) // 16 * 8))  # and few rows' values
+        # A bit for each and few rows' values: arithmetic alone, so that compiled code serves any number of rows.
+        kept = torch.sym_min(1, x.size(1) // torch.sym_max(6 * rows, 1))
+        return (rows + 63) // 64 * hidden * (1 + kept * torch.sym_min(32, (rows + 15) // 16 * 8))
     return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 

@@ -226,7 +226,7 @@ def pool_last_token(
     cu_seqlens : [batch + 1] int32 or int64, from 0 to tokens: sequence i of a packed batch has the tokens from
         cu_seqlens[i] up to, but not including, cu_seqlens[i + 1]. hidden_states is [tokens, input], or with a 1 before.
 
-    A sequence without a token, or a position out of range, raises ValueError.
+    A sequence without a token, or a position out of range, raises ValueError, on a GPU a device-side assertion.
     """
     _exactly_one(attention_mask=attention_mask, positions=positions, cu_seqlens=cu_seqlens)
     if cu_seqlens is not None:
@@ -244,7 +244,8 @@ def pool_mean(
 ) -> Tensor:
     """The mean of each sequence's token states, [batch, input], in float32; differentiable.
 
-    Exactly one of attention_mask and cu_seqlens, as in `pool_last_token`. A sequence without a token raises ValueError.
+    Exactly one of attention_mask and cu_seqlens, as in `pool_last_token`. A sequence without a token raises
+    ValueError, on a GPU a device-side assertion.
     """
     _exactly_one(attention_mask=attention_mask, cu_seqlens=cu_seqlens)
     if attention_mask is None:
