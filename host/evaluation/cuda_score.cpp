@@ -14,8 +14,11 @@
 namespace rewardhead::evaluation {
 namespace {
 
-using runtime::check_cuda;
 using runtime::DeviceMemory;
+
+// Where the GPU has too little memory.
+constexpr const char *kPurpose = "--device cuda: scoring", *kAdvice = "Use --device cpu";
+using runtime::throw_on_cuda_error;
 
 class CudaScoring final : public ScoringDevice {
  public:
@@ -23,8 +26,8 @@ class CudaScoring final : public ScoringDevice {
       : embeddings_(embeddings),
         stream_(static_cast<cudaStream_t>(context.stream())),
         plan_(context, plan),
-        workspace_(plan_.workspace_bytes(), "scoring"),
-        parameters_(Head(plan.input_dim, plan.hidden_dim).values().size_bytes(), "scoring") {}
+        workspace_(plan_.workspace_bytes(), kPurpose, kAdvice),
+        parameters_(Head(plan.input_dim, plan.hidden_dim).values().size_bytes(), kPurpose, kAdvice) {}
 
   std::vector<float> score_all(const Head& head) override {
     std::vector<int32_t> rows(static_cast<size_t>(embeddings_.rows()));
@@ -36,7 +39,7 @@ class CudaScoring final : public ScoringDevice {
 
   void score_rows(const Head& head, std::span<const int32_t> rows, std::span<float> rewards) override {
     if (rows.empty()) return;
-    const DeviceMemory device_rewards(rows.size() * sizeof(float), "scoring");
+    const DeviceMemory device_rewards(rows.size() * sizeof(float), kPurpose, kAdvice);
     runtime::upload(head, parameters(), stream_);
     copy_blocks(rows, [&](size_t first, size_t count, const void* block) {
       forward(head, block, count, static_cast<float*>(device_rewards.get()) + first);
@@ -46,16 +49,16 @@ class CudaScoring final : public ScoringDevice {
 
   void keep(std::vector<int32_t> rows) override {
     kept_rows_ = std::move(rows);
-    kept_.emplace(kept_rows_.size() * pitch(), "keeping the held-out rows",
+    kept_.emplace(kept_rows_.size() * pitch(), "--device cuda: keeping the held-out rows",
                   "Holding out less needs less, --device cpu none");
     copy_blocks(kept_rows_, [&](size_t first, size_t count, const void* block) {
-      check_cuda(cudaMemcpyAsync(kept(first), block, count * pitch(), cudaMemcpyDeviceToDevice, stream_),
-                 "keeping rows");
+      throw_on_cuda_error(cudaMemcpyAsync(kept(first), block, count * pitch(), cudaMemcpyDeviceToDevice, stream_),
+                          "keeping rows");
     });
   }
 
   void score_kept(const Head& head, std::span<float> rewards) override {
-    const DeviceMemory device_rewards(kept_rows_.size() * sizeof(float), "scoring");
+    const DeviceMemory device_rewards(kept_rows_.size() * sizeof(float), kPurpose, kAdvice);
     runtime::upload(head, parameters(), stream_);
     for (size_t first = 0; first < kept_rows_.size(); first += kBlockRows) {
       forward(head, kept(first), std::min<size_t>(kBlockRows, kept_rows_.size() - first),
@@ -77,7 +80,7 @@ class CudaScoring final : public ScoringDevice {
   void copy_blocks(std::span<const int32_t> rows, const Use& use) const {
     const size_t row_bytes = static_cast<size_t>(embeddings_.columns()) * element_bytes(embeddings_.dtype());
     const size_t block_rows = std::min<size_t>(rows.size(), kBlockRows), block_bytes = block_rows * pitch();
-    const DeviceMemory device(2 * block_bytes, "scoring");
+    const DeviceMemory device(2 * block_bytes, kPurpose, kAdvice);
     const runtime::PinnedMemory pinned(2 * block_bytes);
     runtime::TwoTurns turns(stream_);
     for (size_t first = 0; first < rows.size(); first += block_rows) {
@@ -86,20 +89,19 @@ class CudaScoring final : public ScoringDevice {
       char* const from = static_cast<char*>(pinned.get()) + set * block_bytes;
       char* const to = static_cast<char*>(device.get()) + set * block_bytes;
       for (size_t i = 0; i < block.size(); ++i) std::memcpy(from + i * pitch(), embeddings_.row(block[i]), row_bytes);
-      check_cuda(cudaMemcpyAsync(to, from, block.size() * pitch(), cudaMemcpyHostToDevice, turns.copying()),
-                 "copying rows to the GPU");
+      throw_on_cuda_error(cudaMemcpyAsync(to, from, block.size() * pitch(), cudaMemcpyHostToDevice, turns.copying()),
+                          "copying rows to the GPU");
       turns.copied();
       use(first, block.size(), to);
       turns.used();
     }
-    check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU");
+    throw_on_cuda_error(cudaStreamSynchronize(stream_), "waiting for the GPU");
   }
 
   void forward(const Head& head, const void* block, size_t rows, float* rewards) const {
     const rh_matrix x = {block, static_cast<int64_t>(rows), static_cast<int64_t>(stride())};
     const rh_tensors tensors = runtime::tensors_at(parameters(), head);
-    detail::throw_on_error(
-        rh_forward(plan_.get(), &x, &tensors, rewards, {workspace_.get(), plan_.workspace_bytes()}));
+    detail::throw_on_error(rh_forward(plan_.get(), &x, &tensors, rewards, {workspace_.get(), plan_.workspace_bytes()}));
   }
 
   void fetch(const DeviceMemory& device_rewards, std::span<const int32_t> rows, std::span<float> rewards) const {

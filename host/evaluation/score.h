@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -11,6 +12,11 @@
 #include "rewardhead/rewardhead.hpp"
 
 namespace rewardhead::evaluation {
+
+// Rows that a plan for scoring takes at once, on every device: work for many threads; 12 MiB of fp32 at 768 columns.
+inline constexpr int64_t kBlockRows = 4096;
+
+constexpr size_t element_bytes(rh_dtype dtype) { return dtype == RH_F32 ? 4 : 2; }
 
 // The part of scoring that a device does; see Scorer.
 class ScoringDevice {

@@ -39,6 +39,15 @@ CudaDevice current_device(void* stream) {
   return device;
 }
 
+// Not after a kernel that faulted: CUDA returns its error from every call then. A thread that captures can do this.
+bool can_go_on() {
+  cudaStream_t stream = nullptr;
+  const bool created = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess;
+  if (created) cudaStreamDestroy(stream);
+  cudaGetLastError();
+  return created;
+}
+
 }  // namespace
 
 CudaContext::CudaContext(const std::string& isa, void* stream) : device_(current_device(stream)), isa_(isa) {
@@ -84,7 +93,14 @@ bool CudaContext::works(CudaRow row) const {
     try {
       if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
       failure = check_products(*this, row);
-    } catch (const CannotTry&) {
+    } catch (const CannotTry& error) {
+      if (can_go_on()) throw;
+      for (int other = 0; other < kCudaRows; ++other) {
+        if (!failure_[other] || failure_[other]->empty()) continue;
+        throw ApiError(RH_DEVICE_ERROR, std::string(kCudaImplementations[other].name) + ": " + *failure_[other] +
+                                            ". CUDA is unusable in this process since then (" + error.what() +
+                                            "); in a new one, isa=" + kCudaImplementations[row].name + " does without");
+      }
       throw;
     } catch (const ApiError& error) {
       failure = error.what();

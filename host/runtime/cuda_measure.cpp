@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/runtime/cuda_measure.h"
 
+#include <algorithm>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "host/runtime/cuda_memory.h"
 

@@ -15,29 +15,27 @@
 
 namespace rewardhead::runtime {
 
-inline void check_cuda(cudaError_t error, const char* what) {
+inline void throw_on_cuda_error(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // an error of this call is not the next caller's; one that CUDA keeps, it keeps
-  throw Error(RH_DEVICE_ERROR,
-              std::string(what) + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
+  throw Error(RH_DEVICE_ERROR, std::string(what) + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
 }
 
 // Device memory, not initialised, aligned to RH_CUDA_ALIGNMENT. Releasing it waits for the device.
 class DeviceMemory {
  public:
-  // `purpose` and `advice` are for the message where there is too little memory: what needs it, and what needs less.
-  DeviceMemory(size_t bytes, const std::string& purpose, const std::string& advice = "Use --device cpu") {
+  // For the message where there is too little memory: "PURPOSE needs ... are free. ADVICE".
+  DeviceMemory(size_t bytes, const std::string& purpose, const std::string& advice) {
     void* memory = nullptr;
     const cudaError_t error = cudaMalloc(&memory, bytes);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       size_t free = 0, total = 0;
-      check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-      throw Error(RH_OUT_OF_MEMORY, "--device cuda: " + purpose + " needs " + std::to_string(bytes) +
-                                        " bytes of the GPU's memory; " + std::to_string(free) + " of " +
-                                        std::to_string(total) + " are free. " + advice);
+      throw_on_cuda_error(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+      throw Error(RH_OUT_OF_MEMORY, purpose + " needs " + std::to_string(bytes) + " bytes of the GPU's memory; " +
+                                        std::to_string(free) + " of " + std::to_string(total) + " are free. " + advice);
     }
-    check_cuda(error, "cudaMalloc");
+    throw_on_cuda_error(error, "cudaMalloc");
     memory_.reset(memory);
   }
   void* get() const { return memory_.get(); }
@@ -55,7 +53,7 @@ class PinnedMemory {
   explicit PinnedMemory(size_t bytes) {  // 0: none
     if (bytes == 0) return;
     void* memory = nullptr;
-    check_cuda(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+    throw_on_cuda_error(cudaMallocHost(&memory, bytes), "cudaMallocHost");
     memory_.reset(memory);
   }
   void* get() const { return memory_.get(); }
@@ -76,12 +74,12 @@ class TwoTurns {
  public:
   explicit TwoTurns(cudaStream_t computing) : computing_(computing) {
     // Not ordered with CUDA's default stream, which may be the computing one.
-    check_cuda(cudaStreamCreateWithFlags(&copying_, cudaStreamNonBlocking), "cudaStreamCreate");
+    throw_on_cuda_error(cudaStreamCreateWithFlags(&copying_, cudaStreamNonBlocking), "cudaStreamCreate");
     for (cudaEvent_t* event : {&copied_[0], &copied_[1], &used_[0], &used_[1]}) {
       const cudaError_t error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
       if (error == cudaSuccess) continue;
       release();
-      check_cuda(error, "cudaEventCreate");
+      throw_on_cuda_error(error, "cudaEventCreate");
     }
   }
   ~TwoTurns() {
@@ -97,15 +95,15 @@ class TwoTurns {
   // after the work that used the set's device memory.
   size_t begin() {
     set_ = 1 - set_;
-    check_cuda(cudaEventSynchronize(copied_[set_]), "cudaEventSynchronize");
-    check_cuda(cudaStreamWaitEvent(copying_, used_[set_], 0), "cudaStreamWaitEvent");
+    throw_on_cuda_error(cudaEventSynchronize(copied_[set_]), "cudaEventSynchronize");
+    throw_on_cuda_error(cudaStreamWaitEvent(copying_, used_[set_], 0), "cudaStreamWaitEvent");
     return set_;
   }
   void copied() {
-    check_cuda(cudaEventRecord(copied_[set_], copying_), "cudaEventRecord");
-    check_cuda(cudaStreamWaitEvent(computing_, copied_[set_], 0), "cudaStreamWaitEvent");
+    throw_on_cuda_error(cudaEventRecord(copied_[set_], copying_), "cudaEventRecord");
+    throw_on_cuda_error(cudaStreamWaitEvent(computing_, copied_[set_], 0), "cudaStreamWaitEvent");
   }
-  void used() { check_cuda(cudaEventRecord(used_[set_], computing_), "cudaEventRecord"); }
+  void used() { throw_on_cuda_error(cudaEventRecord(used_[set_], computing_), "cudaEventRecord"); }
 
  private:
   void release() {
@@ -128,14 +126,15 @@ inline rh_tensors tensors_at(float* values, const Head& head) {
 }
 
 inline void upload(const Head& head, float* values, cudaStream_t stream) {
-  check_cuda(cudaMemcpyAsync(values, head.values().data(), head.values().size_bytes(), cudaMemcpyHostToDevice, stream),
-             "copying a head to the GPU");
+  throw_on_cuda_error(
+      cudaMemcpyAsync(values, head.values().data(), head.values().size_bytes(), cudaMemcpyHostToDevice, stream),
+      "copying a head to the GPU");
 }
 
 // Waits for the stream.
 inline void download(void* to, const void* from, size_t bytes, cudaStream_t stream) {
-  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying from the GPU");
-  check_cuda(cudaStreamSynchronize(stream), "waiting for the GPU");
+  throw_on_cuda_error(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copying from the GPU");
+  throw_on_cuda_error(cudaStreamSynchronize(stream), "waiting for the GPU");
 }
 
 }  // namespace rewardhead::runtime

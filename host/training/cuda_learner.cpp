@@ -15,7 +15,7 @@ namespace rewardhead::training {
 namespace {
 
 using kernels::Carver;
-using runtime::check_cuda;
+using runtime::throw_on_cuda_error;
 
 // Pairs in memory of the host or the device; null for what the data do not have.
 struct PairArrays {
@@ -70,21 +70,22 @@ class CudaLearner final : public Learner {
         head_(parameters),
         first_moments_(data.columns, plan.hidden_dim),
         second_moments_(first_moments_),
-        device_(carve(nullptr).bytes, "training", "A smaller --batch-pairs or --hidden needs less, --device cpu none"),
+        device_(carve(nullptr).bytes, "--device cuda: training",
+                "A smaller --batch-pairs or --hidden needs less, --device cpu none"),
         memory_(carve(device_.get())),
         pinned_memory_(2 * batch_bytes_),
         turns_(stream_) {
-    machine_ = std::string(context.isa()) + " on " + gpu_name();
+    machine_ = plan_.choices();  // they decide the bits, and name the GPU
     for (size_t set : {0, 1}) carve_batch(static_cast<char*>(pinned_memory_.get()) + set * batch_bytes_, pinned_[set]);
-    check_cuda(cudaMemcpy2DAsync(memory_.x, static_cast<size_t>(stride()) * sizeof(float), data.x.data(),
-                                 static_cast<size_t>(data.columns) * sizeof(float),
-                                 static_cast<size_t>(data.columns) * sizeof(float), static_cast<size_t>(data.rows),
-                                 cudaMemcpyHostToDevice, stream_),
-               "copying X to the GPU");
+    throw_on_cuda_error(cudaMemcpy2DAsync(memory_.x, static_cast<size_t>(stride()) * sizeof(float), data.x.data(),
+                                          static_cast<size_t>(data.columns) * sizeof(float),
+                                          static_cast<size_t>(data.columns) * sizeof(float),
+                                          static_cast<size_t>(data.rows), cudaMemcpyHostToDevice, stream_),
+                        "copying X to the GPU");
     if (takes_all()) copy_all_pairs();
     restore(parameters, first_moments_, second_moments_, 0);
     // The copying stream, which gathers rows of X, does not wait for the computing one.
-    check_cuda(cudaStreamSynchronize(stream_), "copying the data to the GPU");
+    throw_on_cuda_error(cudaStreamSynchronize(stream_), "copying the data to the GPU");
   }
 
   void step(std::span<const int64_t> pair_indices, const AdamwOptions& optimizer) override {
@@ -97,10 +98,11 @@ class CudaLearner final : public Learner {
     const BatchMemory& batch = memory_.batches[set];
     const int64_t rows = static_cast<int64_t>(batch_.rows.size());
     pinned_[set].fill(batch_.rows, batch_.pairs);
-    check_cuda(cudaMemcpyAsync(batch.pairs.rows, pinned_[set].rows, batch_bytes_, cudaMemcpyHostToDevice,
-                               turns_.copying()),
-               "copying a batch to the GPU");
-    check_cuda(gather_rows(memory_.x, batch.pairs.rows, rows, stride(), batch.x, turns_.copying()), "gathering rows");
+    throw_on_cuda_error(
+        cudaMemcpyAsync(batch.pairs.rows, pinned_[set].rows, batch_bytes_, cudaMemcpyHostToDevice, turns_.copying()),
+        "copying a batch to the GPU");
+    throw_on_cuda_error(gather_rows(memory_.x, batch.pairs.rows, rows, stride(), batch.x, turns_.copying()),
+                        "gathering rows");
     turns_.copied();
     train({batch.x, rows, stride()}, batch.pairs.pairs(batch_.pairs.size()), optimizer);
     turns_.used();
@@ -176,8 +178,9 @@ class CudaLearner final : public Learner {
   void copy_all_pairs() {
     const auto copy = [&](const auto& from, auto* to) {
       if (from.empty()) return;
-      check_cuda(cudaMemcpyAsync(to, from.data(), from.size() * sizeof from[0], cudaMemcpyHostToDevice, stream_),
-                 "copying the pairs to the GPU");
+      throw_on_cuda_error(
+          cudaMemcpyAsync(to, from.data(), from.size() * sizeof from[0], cudaMemcpyHostToDevice, stream_),
+          "copying the pairs to the GPU");
     };
     copy(data_.pairs.chosen, memory_.all.chosen);
     copy(data_.pairs.rejected, memory_.all.rejected);
@@ -209,14 +212,6 @@ class CudaLearner final : public Learner {
   const Head& fetch(const float* values, Head& head) const {
     runtime::download(head.values().data(), values, head.values().size_bytes(), stream_);
     return head;
-  }
-
-  static std::string gpu_name() {
-    int ordinal = 0;
-    cudaDeviceProp properties;
-    check_cuda(cudaGetDevice(&ordinal), "cudaGetDevice");
-    check_cuda(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
-    return properties.name;
   }
 
   const TrainingData& data_;

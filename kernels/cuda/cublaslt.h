@@ -3,7 +3,7 @@
 // The few calls of cuBLASLt that the composed chain makes (cuBLAS documentation, "Using the cuBLASLt API"), declared
 // here so that neither its header nor its library, of half a gigabyte, is needed to build: the runtime looks the
 // functions up by name when a plan first wants them. Enumerations are passed as the integers that they are;
-// tests/host/cuda/cublaslt_header_test.cpp holds names, values, sizes and signatures against a cublasLt.h.
+// tests/host/cuda/cublaslt_header.cpp holds names, values, sizes and signatures against a cublasLt.h.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -91,7 +91,7 @@ inline int choose_split(const SplitSum& s, int multiprocessors) {
   for (int splits = 1; splits <= most_splits(s); splits *= 2) {
     const double us =
         static_cast<double>(ceil_divide(s.tiles * splits, multiprocessors) * ceil_divide(s.steps, splits)) * s.step_us +
-                      (splits > 1 ? launch_us + splits * part_us : 0);
+        (splits > 1 ? launch_us + splits * part_us : 0);
     if (splits == 1 || us < best_us) {
       best = splits;
       best_us = us;

@@ -132,6 +132,7 @@ def main():
     root = arguments.source.parent.parent
     folder = arguments.source
     jobs = [(source, ARCHITECTURES) for source in sorted([*folder.glob("*.cu"), *folder.glob("sm80/*.cu")])]
+    jobs.append((root / "host/training/gather_rows.cu", ARCHITECTURES))  # the program's own
     jobs += [(source, WGMMA_ARCHITECTURES) for source in sorted(folder.glob("sm90/*.cu"))]
     nvdisasm = sass.find_nvdisasm(root)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -139,7 +140,7 @@ def main():
     errors = [error for _, _, error in results if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
     for (source, _), (rows, _, _) in zip(jobs, results):
-        file = str(source.relative_to(folder))
+        file = str(source.relative_to(folder)) if folder in source.parents else source.name
         table += sorted((f"sm_{architecture:4} {file:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
                          for architecture, kernel, registers, shared, barriers in rows), key=by_architecture)
     print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files")
