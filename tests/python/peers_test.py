@@ -42,7 +42,7 @@ def test_runs_and_can_be_compared(monkeypatch, tmp_path, capsys):
         torch.set_num_threads(threads)
     output = capsys.readouterr().out
     assert "PyTorch eager, fused" in output and "shapes at which a peer is faster" in output
-    assert "microseconds above the C call, forward of nothing" in output and "NOT REACHED" in output
+    assert "microseconds above the extension's call, forward of nothing" in output and "NOT REACHED" in output
     file = tmp_path / "torch_peers.json"
     _, rows = compare.load(file)
     assert {row["name"] for row in rows.values()} == {"forward", "step", "step_dx", "adamw"}
