@@ -92,7 +92,7 @@ MUTANTS = [
     ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],
-            "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"]}
+            "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"], "elements.h": ["planes.cu"]}
 FLAGS = ["-xc++", "-std=c++20", "-O1", "-ffp-contract=off", "-DREWARDHEAD_SIMT=1", "-w", "-Wno-psabi"]
 
 
