@@ -56,13 +56,7 @@ class CudaPeer::Carver {
 CudaPeer::CudaPeer(const Problem& the_problem, const Context& context, cudaStream_t stream, size_t cold_bytes)
     : Peer(the_problem, 1),
       stream_(stream),
-      plan_(context, {.rows = std::max<int64_t>(1, workload.rows),
-                      .input_dim = workload.input,
-                      .hidden_dim = workload.hidden,
-                      .max_pairs = workload.pairs,
-                      .operations = operations(workload.operation),
-                      .input_dtype = workload.dtype,
-                      .members = workload.members}) {
+      plan_(context, plan_options(workload)) {
   size_t bytes = 0, free_bytes = 0, all_bytes = 0;
   carve(Carver(nullptr, bytes));
   check_cuda(cudaMemGetInfo(&free_bytes, &all_bytes), "cudaMemGetInfo");

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 
 #include "bench/peers/peer.h"
 #include "rewardhead/rewardhead.hpp"
@@ -13,13 +12,7 @@ class Ours final : public Peer {
   Ours(const Problem& the_problem, int the_threads)
       : Peer(the_problem, the_threads),
         context_({.device = RH_DEVICE_CPU, .isa = "", .threads = threads}),
-        plan_(context_, {.rows = std::max<int64_t>(1, workload.rows),
-                         .input_dim = workload.input,
-                         .hidden_dim = workload.hidden,
-                         .max_pairs = workload.pairs,
-                         .operations = operations(workload.operation),
-                         .input_dtype = workload.dtype,
-                         .members = workload.members}),
+        plan_(context_, plan_options(workload)),
         workspace_(plan_),
         x_{workload.dtype == RH_BF16 ? static_cast<const void*>(problem.x_bf16.data()) : problem.x.data(),
            workload.rows, workload.input},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/peer.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace rewardhead::bench {
@@ -23,6 +24,8 @@ Results::Results(const Problem& problem) {
   if (w.has_input_gradient()) input_gradient.resize(static_cast<size_t>(w.rows * w.input));
 }
 
+namespace {
+
 uint32_t operations(Operation operation) {
   switch (operation) {
     case Operation::forward:
@@ -43,6 +46,18 @@ uint32_t operations(Operation operation) {
       return RH_TRAIN;
   }
   return 0;
+}
+
+}  // namespace
+
+PlanOptions plan_options(const Workload& w) {
+  return {.rows = std::max<int64_t>(1, w.rows),
+          .input_dim = w.input,
+          .hidden_dim = w.hidden,
+          .max_pairs = w.pairs,
+          .operations = operations(w.operation),
+          .input_dtype = w.dtype,
+          .members = w.members};
 }
 
 // The norm of the difference beside the norm: single gradients may differ more, since a z within rounding of 0 is

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bench/problem.h"
+#include "rewardhead/rewardhead.hpp"
 
 namespace rewardhead::bench {
 
@@ -76,8 +77,8 @@ class Peer {
   }
 };
 
-// What a plan for it executes, of RH_FORWARD and the others.
-uint32_t operations(Operation operation);
+// Of the plan with which this library computes it, on any device.
+PlanOptions plan_options(const Workload& workload);
 
 // "", or what differs by more than rounding.
 std::string difference(const Results& ours, const Results& theirs);
