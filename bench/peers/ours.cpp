@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 #include "bench/peers/peer.h"
 #include "rewardhead/rewardhead.hpp"
 
