@@ -29,8 +29,8 @@ def train(embeddings: str, pairs: str, model: str, steps: int) -> None:
 
     torch.manual_seed(0)
     head = rht.data_parallel(rht.RewardHead(x.size(1), 64))
-    # eps above the rounding of gradients that cancel, as that of b1 does for a unit that is active in every row: of 1e-8,
-    # AdamW would make steps of what rounding leaves, which differs with the number of processes.
+    # eps above the rounding of gradients that cancel, as that of b1 does for a unit that is active in every row: of
+    # 1e-8, AdamW would make steps of what rounding leaves, which differs with the number of processes.
     optimizer = rht.AdamW(head.parameters(), lr=1e-3, eps=1e-6)
     normalizer = rht.global_normalizer(len(mine))
     for step in range(steps):
