@@ -179,6 +179,24 @@ def test_other_arguments_are_treated_as_by_the_stock_forward(name):
     )
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_positions_by_the_mask(side):
+    """As generation makes them, 1 in the padding: that they go back there is no packing; and compiled."""
+    theirs = stock()
+    ours = rht.attach(copy.deepcopy(theirs))
+    ids, mask = batch(side)
+    positions = (mask.cumsum(1) - 1).masked_fill(mask == 0, 1)
+    given = dict(input_ids=ids, attention_mask=mask, position_ids=positions)
+    torch.testing.assert_close(ours(**given).logits, theirs(**given).logits, rtol=1e-5, atol=1e-6)
+    if side == "right":
+        return
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**given).logits, theirs(**given).logits, rtol=1e-5, atol=1e-6)
+    given["position_ids"] = positions.clone().index_fill_(1, torch.tensor([3]), 0)
+    with pytest.raises(RuntimeError, match="packed in one row"):
+        compiled(**given)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_cache_goes_on(name):
     """A prompt that several responses share is read once."""
@@ -218,9 +236,11 @@ def test_refusal(tmp_path):
     for packed in (
         {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])},
         {"cu_seq_lens_q": torch.tensor([0, 4, 8])},
+        {"seq_idx": torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])},
     ):
-        with pytest.raises(ValueError, match="packed in one row"):
-            model(input_ids=row, **packed)
+        for attention_mask in (None, torch.ones_like(row)):
+            with pytest.raises(ValueError, match="packed in one row"):
+                model(input_ids=row, attention_mask=attention_mask, **packed)
     with pytest.raises(ValueError, match="labels given"):
         model(input_ids=ids, attention_mask=mask, labels=torch.zeros(4))
     with pytest.raises(TypeError, match="to which nothing is attached yet"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operators do on a GPU, on the software device (tests/simt): no GPU has run them, and this PyTorch may have no
-CUDA. The device's memory is a protected part of the host's, so that tensors "there" are PyTorch's CPU tensors over memory
-from its cudaMalloc; `on_cpu` and `current_stream` say that they are not the CPU's, and the extension is the one built for
-the device. From there on everything is what CUDA tensors meet."""
+"""What the operators do on a GPU, on the software device (tests/simt): no GPU has run them, and this PyTorch may have
+no CUDA. The device's memory is a protected part of the host's, so that tensors "there" are PyTorch's CPU tensors over
+memory from its cudaMalloc; `on_cpu` and `current_stream` say that they are not the CPU's, and the extension is the one
+built for the device. From there on everything is what CUDA tensors meet."""
 
 import contextlib
 import copy
@@ -190,12 +190,19 @@ def test_pooling(device):
 
 @pytest.mark.parametrize(
     "chosen, rejected, message",
-    [([23], [0], "chosen names a row"), ([0], [-1], "rejected names a row"), ([2**32], [1], "chosen"), ([3], [3], "same")],
+    [
+        ([23], [0], "chosen names a row"),
+        ([0], [-1], "rejected names a row"),
+        ([2**32], [1], "chosen"),
+        ([3], [3], "same"),
+    ],
 )
 def test_wrong_pairs_are_asserted_on_the_device(device, chosen, rejected, message):
     head, x, *_ = problem(37)
     with pytest.raises(RuntimeError, match=message):
-        rht.preference_loss(moved(head), on_device(x), on_device(torch.tensor(chosen)), on_device(torch.tensor(rejected)))
+        rht.preference_loss(
+            moved(head), on_device(x), on_device(torch.tensor(chosen)), on_device(torch.tensor(rejected))
+        )
 
 
 def test_memory_of_the_host_is_refused(device):

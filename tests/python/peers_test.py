@@ -29,7 +29,9 @@ def test_runs_and_can_be_compared(monkeypatch, tmp_path, capsys):
     threads = torch.get_num_threads()
     monkeypatch.setattr(torch_peers, "FULL", SHAPES)
     monkeypatch.setattr(torch_peers, "RESULTS", tmp_path)
-    monkeypatch.setattr(torch_peers, "overheads", lambda: ({"forward of nothing": 1e-6}, {"step of nothing": (2.0, 1.0)}))
+    monkeypatch.setattr(
+        torch_peers, "overheads", lambda: ({"forward of nothing": 1e-6}, {"step of nothing": (2.0, 1.0)})
+    )
     monkeypatch.setattr(torch_peers.Case, "wants_compile", lambda self: self.workload.operation == "forward")
     monkeypatch.setattr(sys, "argv", ["torch_peers.py", "--seconds", "20"])
     monkeypatch.setattr(torch_peers, "SECONDS", 1e-4)

@@ -177,7 +177,14 @@ def test_default_dtype_changes_nothing(default, hidden, tmp_path):
         states = x.view(1, *x.shape)
         pooled = rht.pool_last_token(states, torch.ones(states.shape[:2], dtype=torch.long))
         with torch.no_grad():
-            return [loaded(x), loaded(x.bfloat16()), pooled, input.grad, *gradients, *map(torch.clone, loaded.parameters())]
+            return [
+                loaded(x),
+                loaded(x.bfloat16()),
+                pooled,
+                input.grad,
+                *gradients,
+                *map(torch.clone, loaded.parameters()),
+            ]
 
     expected = results()
     torch.set_default_dtype(default)
@@ -491,9 +498,8 @@ def test_adamw_follows_torch(hidden):
         rht.preference_loss(head, x, chosen, rejected).backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 0.5)
         for a, b in zip(head.parameters(), other.parameters(), strict=True):
-            b.grad = (
-                a.grad.clone()
-            )  # the same: of b2's, which is 0 but for rounding, the two would make different steps
+            # The same: of b2's, which is 0 but for rounding, the two would make different steps.
+            b.grad = a.grad.clone()
         ours.step()
         theirs.step()
         for scheduler in schedulers:

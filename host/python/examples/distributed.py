@@ -8,16 +8,17 @@ number of processes, except for rounding.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before a group exists: its functions' defaults would hold on to the group for good
 
 import rewardhead.torch as rht
 
 
-def main(embeddings: str, pairs: str, model: str, steps: int) -> None:
-    dist.init_process_group("gloo")
+def train(embeddings: str, pairs: str, model: str, steps: int) -> None:
     rank, processes = dist.get_rank(), dist.get_world_size()
     x = torch.from_numpy(np.load(embeddings))
     every = torch.from_numpy(np.load(pairs))
@@ -28,8 +29,8 @@ def main(embeddings: str, pairs: str, model: str, steps: int) -> None:
 
     torch.manual_seed(0)
     head = rht.data_parallel(rht.RewardHead(x.size(1), 64))
-    # eps above the rounding of gradients that cancel, as that of b1 does for a unit that is active in every row: of 1e-8,
-    # AdamW would make steps of what rounding leaves, which differs with the number of processes.
+    # eps above the rounding of gradients that cancel, as that of b1 does for a unit that is active in every row: of
+    # 1e-8, AdamW would make steps of what rounding leaves, which differs with the number of processes.
     optimizer = rht.AdamW(head.parameters(), lr=1e-3, eps=1e-6)
     normalizer = rht.global_normalizer(len(mine))
     for step in range(steps):
@@ -43,6 +44,13 @@ def main(embeddings: str, pairs: str, model: str, steps: int) -> None:
             print(f"step {step + 1}  loss {total.item():.9f}", flush=True)
     if rank == 0:
         head.module.save(model)
+
+
+def main(**arguments: Any) -> None:
+    dist.init_process_group("gloo")
+    train(**arguments)
+    # With nothing left that holds the group, this ends its threads. One that still had to drop a tensor while Python
+    # shuts down would abort the process.
     dist.destroy_process_group()
 
 

@@ -72,15 +72,14 @@ def read_run(
 
 HAS_CUDA: bool
 
-_Place = tuple[int, int, Callable[[int], int] | None]  # -1, threads, None; or a GPU, its stream, memory of so many bytes
+# -1, threads, None; or a GPU, its stream, memory of so many bytes
+_Place = tuple[int, int, Callable[[int], int] | None]
 _Matrix = tuple[int, int, int, int, int]  # address, rows, row stride, columns, index of the dtype
 _Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2; AdamW: parameter, gradient, first and second moments
 _Mask = tuple[int, int]  # what is kept between forward and backward, its bytes; 0, 0 without
 _Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
 
-def head_forward(
-    place: _Place, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: _Mask
-) -> None: ...
+def head_forward(place: _Place, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: _Mask) -> None: ...
 def head_backward(
     place: _Place,
     x: _Matrix,

@@ -9,8 +9,10 @@ import json
 import os
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ._dispatch import assert_soon
 from ._head import RewardHead
 from ._pool import pool_last_token
 
@@ -102,18 +104,33 @@ def _with_our_forward(stock: Any) -> Any:
     def reduce(self: Any) -> tuple[Any, ...]:
         return _unpickled, (stock,), self.__getstate__()
 
+    from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+    # The name of the cache depends on the release of transformers. Here, since torch.compile cannot read dataclasses.
+    handed_on = frozenset(field.name for field in dataclasses.fields(SequenceClassifierOutputWithPast))
+    methods = {"__new__": new, "__reduce__": reduce, "forward": _forward, "_handed_on": handed_on}
     # Files that a model is saved in name its class, which is to be the stock one.
     names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__, "__doc__": stock.__doc__}
-    return type(stock.__name__, (stock,), {**names, "__new__": new, "__reduce__": reduce, "forward": _forward})
+    return type(stock.__name__, (stock,), {**names, **methods})
 
 
 def _unpickled(stock: Any) -> Any:
     return object.__new__(_with_our_forward(stock))
 
 
-def _is_packed(position_ids: Tensor | None, options: dict[str, Any]) -> bool:
-    restarts = position_ids is not None and bool((position_ids[..., 1:] <= position_ids[..., :-1]).any())
-    return restarts or any(name.startswith("cu_seq_lens") and options[name] is not None for name in options)
+_PACKED = "several sequences are packed in one row; pool by cu_seqlens (rewardhead.torch.pool_last_token)"
+
+
+def _refuse_packed(mask: Tensor | None, position_ids: Tensor | None, options: dict[str, Any]) -> None:
+    """Refuses a row of several sequences: the model is told so, or positions go back from a token to the next."""
+    if any(name.startswith(("cu_seq_lens", "seq_idx")) and value is not None for name, value in options.items()):
+        raise ValueError(_PACKED)
+    if position_ids is not None:
+        back = position_ids[..., 1:] <= position_ids[..., :-1]
+        if mask is not None:  # in the padding they may be anything
+            marked = mask.to(torch.bool)
+            back = back & marked[:, 1:] & marked[:, :-1]
+        assert_soon(~back.any(), _PACKED)
 
 
 def _forward(
@@ -129,7 +146,8 @@ def _forward(
 ) -> Any:
     """Rewards as `logits` [batch, 1] of token ids [batch, tokens] or embeddings [batch, tokens, input].
 
-    The reward is that of the last token that attention_mask [batch, tokens] marks; a batch of several needs a mask.
+    The reward is that of the last token that attention_mask [batch, tokens] marks; a batch of several needs a mask, and
+    a row is one sequence.
     After a cache of earlier tokens the mask is [batch, earlier + tokens], and each row has a token among the new ones.
     All other arguments go to the model below the head, and its cache, hidden states and attentions are handed on.
     """
@@ -148,21 +166,17 @@ def _forward(
         **options,
     )
     states = outputs.last_hidden_state
-    if attention_mask is not None:
+    mask = attention_mask
+    if mask is not None:
         continued = any(options.get(name) is not None for name in ("cache", "past_key_values"))
-        mask = attention_mask[:, -states.size(1) :] if continued else attention_mask
+        mask = mask[:, -states.size(1) :] if continued else mask
         pooled = pool_last_token(states, mask)
-    elif _is_packed(position_ids, options):
-        raise ValueError(
-            "several sequences are packed in one row; pool by cu_seqlens (rewardhead.torch.pool_last_token)"
-        )
     elif states.size(0) == 1:
         pooled = states[:, -1]
     else:
         raise ValueError(f"attention_mask is None for a batch of {states.size(0)}; expected [batch, tokens] of 0 and 1")
-    # The name of the cache depends on the release of transformers.
-    known = {field.name for field in dataclasses.fields(SequenceClassifierOutputWithPast)}
-    kept = {name: value for name, value in outputs.items() if name in known}
+    _refuse_packed(mask, position_ids, options)
+    kept = {name: value for name, value in outputs.items() if name in self._handed_on}
     result = SequenceClassifierOutputWithPast(logits=self.score(pooled)[:, None], **kept)
     if return_dict is None:
         return_dict = getattr(self.config, "return_dict", True)

@@ -7,6 +7,9 @@ the stream that is current for the tensors' device, their memory comes from PyTo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,8 +18,9 @@ from .. import _core
 _LIBRARY = torch.library.Library("rewardhead", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 
-KERNELS = {}  # by operator: the function behind the dispatcher, the same for the CPU and GPUs
-_WITH_AUTOGRAD = {}  # by operator: what the dispatcher calls first
+# By operator: the function behind the dispatcher, the same for the CPU and GPUs.
+KERNELS: dict[str, Callable[..., Any]] = {}
+_WITH_AUTOGRAD: dict[str, Callable[..., Any]] = {}  # by operator: what the dispatcher calls first
 
 
 def define(name: str, arguments: str, kernel, fake) -> None:
@@ -101,8 +105,9 @@ def place(x: Tensor):
 
 
 def assert_soon(condition: Tensor, message: str) -> None:
-    """Raises ValueError unless `condition` holds; on a GPU, where nothing waits, PyTorch's assertion on the device."""
-    if not on_cpu(condition):
+    """Raises ValueError unless `condition` holds; on a GPU, where nothing waits, and in compiled code it is PyTorch's
+    assertion."""
+    if not on_cpu(condition) or is_compiling():
         torch._assert_async(condition, message)
     elif not condition:
         raise ValueError(message)

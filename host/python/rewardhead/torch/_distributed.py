@@ -31,7 +31,12 @@ def global_normalizer(pairs: int, group: dist.ProcessGroup | None = None) -> flo
 
 def data_parallel(head: nn.Module, **options: Any) -> DistributedDataParallel:
     """DistributedDataParallel with one flat bucket for all gradients of `head`, which are views of it: one all-reduce a
-    step. `options` are its own; give the result to `preference_loss` in place of the head."""
+    step. `options` are its own; give the result to `preference_loss` in place of the head.
+
+    With gloo, let go of the result before `dist.destroy_process_group()` and import torch.distributed.nn before
+    `dist.init_process_group()`, as host/python/examples/distributed.py does. Otherwise gloo's threads outlive the
+    group, and one that drops the tensor of the last all-reduce while Python shuts down aborts the process (PyTorch
+    2.13)."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in head.parameters())
     settings = {"gradient_as_bucket_view": True, "bucket_cap_mb": size / 2**20 + 1, **options}
     return DistributedDataParallel(head, **settings)

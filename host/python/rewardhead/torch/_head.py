@@ -14,7 +14,6 @@ from . import _ops  # noqa: F401  (registers the operators)
 from ._dispatch import call, tracer
 
 
-
 class Preferences(NamedTuple):
     """Comparisons between scored rows, each member [pairs] or None, and what their loss is divided by (0: the number of
     pairs); see `preference_loss`."""
@@ -59,7 +58,7 @@ class RewardHead(nn.Module):
         graph = torch.is_grad_enabled()
         if preferences is not None:
             if self.hidden:
-                keep = graph and (x.requires_grad or any(tensor.requires_grad for tensor in tensors))
+                keep = graph and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors))
             else:  # a gradient of x takes a backward that has that of the weight as well
                 keep = graph and tensors[0].requires_grad and not x.requires_grad
             return call("preference_loss", x, *tensors, *preferences, keep)[0]
@@ -137,8 +136,8 @@ def preference_loss(
     normalizer : > 0; None: the number of pairs. Under gradient accumulation give the number over all parts, and with
         several processes what `global_normalizer` returns.
 
-    Without pairs the loss is 0. Wrong pairs raise ValueError; on a GPU, where nothing is read back, they are a device-side
-    assertion, and margins, weights and labels are used as they are.
+    Without pairs the loss is 0. Wrong pairs raise ValueError; on a GPU, where nothing is read back, they are a
+    device-side assertion, and margins, weights and labels are used as they are.
     """
     return head(x, Preferences(*_checked_pairs(chosen, rejected, margin, weight, label, normalizer)))
 

@@ -49,7 +49,7 @@ def _matrix(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int, int]]:
     return x, (x.data_ptr(), rows, stride, columns, dtype)
 
 
-def _parameters(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor | None, b2: Tensor | None):
+def _parameters(x: Tensor, w1: Tensor, b1, w2, b2):
     """hidden, and addresses; linear head: w1 [1, input] alone, hidden 0."""
     device = x.get_device()
     for tensor in (w1,) if b1 is None else (w1, b1, w2, b2):
