@@ -25,6 +25,8 @@ struct Device {
   // Instructions of a card that computes wrongly, or that a kernel misunderstands: one element of each result is one
   // too large. For tests of who notices.
   bool broken_mma = false, broken_wgmma = false, broken_shuffle = false, broken_cublaslt = false;
+  // Instructions at which a kernel ends with cudaErrorLaunchFailure, which sticks.
+  bool faulting_mma = false, faulting_wgmma = false, faulting_shuffle = false;
   bool no_cublaslt = false;  // its library is there and cannot be used, as with a driver that is too old
 };
 
