@@ -24,6 +24,14 @@ void check_cuda(cudaError_t error, const char* what) {
                  std::string(what) + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
 }
 
+bool cuda_works() {
+  cudaStream_t stream = nullptr;
+  const bool created = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess;
+  if (created) cudaStreamDestroy(stream);
+  cudaGetLastError();
+  return created;
+}
+
 const char* misplaced(const CudaDevice* device, const void* pointer) {
   if (!CudaContext::was_opened()) return nullptr;
   cudaPointerAttributes attributes = {};

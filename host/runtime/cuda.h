@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -81,6 +82,8 @@ class CudaContext {
  private:
   // Called with the mutex.
   void check_shared() const;
+  // What `check` returns or throws; but ApiError where the kernels could not be tried, or where one has faulted.
+  std::string failure_of(const std::string& subject, const std::function<std::string()>& check) const;
   bool works(CudaRow row) const;
   std::vector<CudaRow> order(const kernels::Shape& shape) const;
   CudaRow row_in_use() const;
@@ -90,6 +93,7 @@ class CudaContext {
   mutable std::mutex mutex_;
   // What is wrong with a row, or with the kernels that all share; nothing if it has been checked and agrees.
   mutable std::optional<std::string> failure_[kCudaRows], shared_failure_;
+  mutable std::string unusable_;  // why CUDA is since a check, if it is
   mutable std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt_;
   mutable std::set<std::string> reasons_;  // that were told
 };

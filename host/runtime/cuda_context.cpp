@@ -22,6 +22,10 @@ int attribute(cudaDeviceAttr which, int ordinal) {
 CudaDevice current_device(void* stream) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
+  // Where there was a GPU before, it is a kernel that has faulted since.
+  if (error != cudaErrorNoDevice && error != cudaErrorInsufficientDriver && CudaContext::was_opened()) {
+    check_cuda(error, "cudaGetDeviceCount");
+  }
   if (error != cudaSuccess || count == 0) {
     cudaGetLastError();
     throw ApiError(RH_UNSUPPORTED, std::string("device is cuda: there is no GPU that CUDA can use (") +
@@ -37,15 +41,6 @@ CudaDevice current_device(void* stream) {
   device.name = properties.name;
   std::replace_if(device.name.begin(), device.name.end(), [](unsigned char c) { return c <= ' '; }, '_');
   return device;
-}
-
-// Not after a kernel that faulted: CUDA returns its error from every call then. A thread that captures can do this.
-bool can_go_on() {
-  cudaStream_t stream = nullptr;
-  const bool created = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess;
-  if (created) cudaStreamDestroy(stream);
-  cudaGetLastError();
-  return created;
 }
 
 }  // namespace
@@ -90,32 +85,37 @@ std::vector<CudaRow> CudaContext::order(const kernels::Shape& shape) const {
 bool CudaContext::works(CudaRow row) const {
   std::optional<std::string>& failure = failure_[row];
   if (!failure) {
-    try {
+    failure = failure_of(std::string(kCudaImplementations[row].name) + ": ", [&] {
       if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
-      failure = check_products(*this, row);
-    } catch (const CannotTry& error) {
-      if (can_go_on()) throw;
-      for (int other = 0; other < kCudaRows; ++other) {
-        if (!failure_[other] || failure_[other]->empty()) continue;
-        throw ApiError(RH_DEVICE_ERROR, std::string(kCudaImplementations[other].name) + ": " + *failure_[other] +
-                                            ". CUDA is unusable in this process since then (" + error.what() +
-                                            "); in a new one, isa=" + kCudaImplementations[row].name + " does without");
-      }
-      throw;
-    } catch (const ApiError& error) {
-      failure = error.what();
-    }
+      return check_products(*this, row);
+    });
   }
   return failure->empty();
 }
 
 void CudaContext::check_shared() const {
-  if (!shared_failure_) shared_failure_ = check_shared_kernels(*this);
-  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, "what all implementations share " + *shared_failure_);
+  const std::string shared = "what all implementations share ";
+  if (!shared_failure_) shared_failure_ = failure_of(shared, [&] { return check_shared_kernels(*this); });
+  if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, shared + *shared_failure_);
+}
+
+std::string CudaContext::failure_of(const std::string& subject, const std::function<std::string()>& check) const {
+  std::string failure;
+  try {
+    failure = check();
+  } catch (const CannotTry&) {
+    throw;
+  } catch (const ApiError& error) {
+    failure = error.what();
+  }
+  if (failure.empty() || cuda_works()) return failure;
+  unusable_ = subject + failure + kCudaIsUnusable;
+  throw ApiError(RH_DEVICE_ERROR, unusable_);
 }
 
 std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t count) const {
   const std::lock_guard lock(mutex_);
+  if (!unusable_.empty()) throw ApiError(RH_DEVICE_ERROR, unusable_);
   const CurrentDevice current(device_.ordinal);
   check_shared();
   const std::vector<CudaRow> candidates = order(shape);
@@ -138,6 +138,7 @@ std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t cou
 
 CudaRow CudaContext::choose(const std::string& name) const {
   const std::lock_guard lock(mutex_);
+  if (!unusable_.empty()) throw ApiError(RH_DEVICE_ERROR, unusable_);
   const CurrentDevice current(device_.ordinal);
   check_shared();
   for (const CudaRow row : order({})) {
@@ -170,6 +171,8 @@ const char* CudaContext::reason(CudaRow row) const {
   std::string text;
   if (!own.usable(device_)) {
     text = std::string("the GPU lacks ") + own.needs;
+  } else if (!unusable_.empty()) {
+    text = unusable_;
   } else if (shared_failure_ && !shared_failure_->empty()) {
     text = *shared_failure_;
   } else if (failure_[row] && !failure_[row]->empty()) {

@@ -58,7 +58,8 @@ class Trial {
     candidate.device.stream = own.stream();
     check_cuda(cudaStreamSynchronize(memory_.stream()), "measuring");
     void* const scratch = own.room(cuda_scratch(candidate));
-    uint64_t* const mask = static_cast<uint64_t*>(own.room(cuda_mask_bytes(candidate)));
+    const size_t mask_bytes = cuda_mask_bytes(candidate);
+    uint64_t* const mask = mask_bytes ? static_cast<uint64_t*>(own.room(mask_bytes)) : nullptr;
     const CudaKernels kernels(candidate, scratch);
     const auto forward = [&] {
       kernels.forward({x_, shape_.hidden, head_, rewards_, mask, shape_.members, shape_.rows});
@@ -163,7 +164,9 @@ CudaPlan measured_plan(const CudaContext& context, const kernels::Shape& shape, 
         best_us = us;
       }
     } catch (const ApiError& error) {  // too large for the GPU's memory, or not for cuBLASLt
-      failures += std::string(failures.empty() ? "" : "; ") + kCudaImplementations[row].name + ": " + error.what();
+      const std::string failure = std::string(kCudaImplementations[row].name) + ": " + error.what();
+      if (!cuda_works()) throw ApiError(RH_DEVICE_ERROR, failure + kCudaIsUnusable);
+      failures += (failures.empty() ? "" : "; ") + failure;
       status = error.status();
     }
   }

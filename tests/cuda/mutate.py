@@ -4,13 +4,15 @@
 
 usage: mutate.py --build build/release [--only WORDS] [--every N --offset K | --sample N]
 
-Needs the built target cuda_tests. A mutant is caught if a test fails, the software device reports a hazard, or nothing
+Needs the built targets cuda_tests and cuda_runtime_tests. A mutant is caught if a test fails, the software device reports a hazard, or nothing
 comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on; --sample N runs N, others for
 another REWARDHEAD_TURN in the environment (a number; 0 without). Exit status 1: some were not caught.
 """
 import argparse
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 F80, M80, F90, M90 = "sm80/forward.h", "sm80/masked_gemm.h", "sm90/forward.h", "sm90/masked_gemm.h"
+COMPOSED = "composed.cu"
 # name, file, what is replaced (must occur once), by what
 MUTANTS = [
     ("wait for one group of copies less", F80, "cp_async_wait<T::kStages - 2>", "cp_async_wait<T::kStages - 1>"),
@@ -90,6 +93,24 @@ MUTANTS = [
      "ptx::atomic_or(p.bad_pairs, 1);"),
     ("segments overlap", "pair_loss.cu", "if (warp < thread / 32) before += total;", ""),
     ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
+    ("products of planes not accumulated", COMPOSED, "beta = i > 0 ? 1.0f : 0.0f;", "beta = 0.0f;"),
+    ("product added to what lies there", COMPOSED, "beta = i > 0 ? 1.0f : 0.0f;", "beta = 1.0f;"),
+    ("leading dimension of Z is that of W1's units", COMPOSED, "u.units, plan.input, z, u.z_stride}",
+     "u.units, plan.input, z, u.units}"),
+    ("leading dimension of dX is its columns", COMPOSED, "ComposedUnits(plan).units, out, out_stride}",
+     "ComposedUnits(plan).units, out, plan.input}"),
+    ("planes of dH as far apart as the plan's rows", COMPOSED, "rows * u.stride, plan.planes}",
+     "plan.rows * u.stride, plan.planes}"),
+    ("dH not transposed", COMPOSED, "{{dh, true}, {x, false}", "{{dh, false}, {x, false}"),
+    ("algorithm for aligned outputs for any", COMPOSED, "is_aligned(dx.out, dx.out_stride) ? 0 : 1", "0"),
+    ("composed rewards without ReLU", COMPOSED, "z <= 0.0f ? 0.0f : z,", "z,"),
+    ("composed rewards hide a NaN", COMPOSED, "z <= 0.0f ? 0.0f : z,", "z > 0.0f ? z : 0.0f,"),
+    ("composed mask z >= 0", COMPOSED, "if (z <= 0.0f) continue;", "if (z < 0.0f) continue;"),
+    ("composed mask without b1", COMPOSED, "unit + i) + bias[i]", "unit + i)"),
+    ("dr of the first member for all", COMPOSED, "own / p.u.hidden * p.u.rows", "0"),
+    ("sums of the last warp left out", COMPOSED, "w < kWarps; ++w", "w < kWarps - 1; ++w"),
+    ("sums of the last chunk left out", COMPOSED, "chunk < p.chunks; ++chunk", "chunk < p.chunks - (p.chunks > 1); ++chunk"),
+    ("sums read before they are all written", COMPOSED, "  ptx::syncthreads();\n  if (warp", "  if (warp"),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],
             "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"], "elements.h": ["planes.cu"]}
@@ -104,10 +125,17 @@ def check_all():
 
 
 def tests_of(file):
+    """A filter, and the objects that make the program, as patterns."""
+    kernels = "tests/cuda/**/rewardhead_kernels_simt.dir/**/*.o"
+    if file == COMPOSED:  # its products are cuBLASLt's, which the runtime opens
+        return "CudaExact.*", [kernels, "tests/host/cuda/**/cuda_runtime_tests.dir/**/*.o",
+                               "tests/host/cuda/**/rewardhead_on_simt.dir/**/*.o",
+                               "tests/simt/**/rewardhead_simt_cublaslt.dir/**/*.o", "kernels/**/*.cpp.o"]
+    objects = [kernels, "tests/cuda/**/cuda_tests.dir/**/*.o"]
     for prefix, tests in (("linear", "*Linear*"), ("adamw", "*Adamw*"), ("pair", "*PairLoss*")):
         if file.startswith(prefix):
-            return tests
-    return "*Mlp*"
+            return tests, objects
+    return "*Mlp*", objects
 
 
 def catch(mutant, build, scratch):
@@ -122,24 +150,23 @@ def catch(mutant, build, scratch):
         text = text.replace(*more)
     (overlay / file).write_text(text)
     sources = next((found for prefix, found in COMPILED.items() if file.startswith(prefix)), [file])
-    targets = build / "tests" / "cuda" / "CMakeFiles"
-    folders = [targets / "cuda_tests.dir", targets / "rewardhead_kernels_simt.dir"]
-    objects = {str(o.relative_to(folder)): o for folder in folders for o in folder.rglob("*.o")}
+    tests, patterns = tests_of(file)
+    objects = {str(o).split(".dir/")[-1]: o for pattern in patterns for o in build.glob(pattern)}
     for source in sources:
         own = scratch / f"{source.replace('/', '_')}.o"
         subprocess.run(["c++", *FLAGS, f"-I{scratch}", f"-I{ROOT}/tests/simt/include", f"-I{ROOT}", "-c",
                         str(overlay / source), "-o", str(own)], check=True)
         objects[f"__/__/kernels/cuda/{source}.o"] = own
     program = scratch / "tests"
-    subprocess.run(["c++", "-o", str(program), *map(str, objects.values()),
+    subprocess.run(["c++", "-rdynamic", "-o", str(program), *map(str, objects.values()),
                     str(build / "tests" / "simt" / "librewardhead_simt.a"), "-lgtest", "-lpthread"], check=True)
-    try:
-        run = subprocess.run([str(program), f"--gtest_filter={tests_of(file)}", "--gtest_fail_fast"], timeout=300,
-                             capture_output=True, text=True, errors="replace")
-    except subprocess.TimeoutExpired:
-        return "no end"
+    # Seconds of the processor: a machine that is busy is no bug.
+    run = subprocess.run([str(program), f"--gtest_filter={tests}", "--gtest_fail_fast"], capture_output=True, text=True,
+                         errors="replace", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (300, 300)))
     if run.returncode == 0:
         return None
+    if run.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "no end"
     hazard = [line for line in run.stderr.splitlines() if line.startswith("software device:")]
     return hazard[0][len("software device: "):].split(":")[0] if hazard else "wrong result"
 

@@ -96,6 +96,7 @@ uint32_t shfl_xor(uint32_t v, int lane_mask) {
 uint32_t shfl(uint32_t v, int from) { return shuffle("shfl.idx", v, static_cast<uint32_t>(from) & 31); }
 float shfl_xor(float v, int lane_mask) {
   check_value(v);
+  if (device().faulting_shuffle) fault(Hazard::unsupported_instruction, "shfl, at which this device is to fault");
   const float other = __builtin_bit_cast(float, shfl_xor(__builtin_bit_cast(uint32_t, v), lane_mask));
   return device().broken_shuffle && lane() == 5 ? other + 1 : other;
 }

@@ -39,6 +39,7 @@ Limits limits_of(int major, int minor) {
 Device device_of_environment() {
   Device device;
   if (const char* const bytes = std::getenv("SIMT_MEMORY")) device.memory_bytes = std::strtoull(bytes, nullptr, 10);
+  if (const char* const count = std::getenv("SIMT_DEVICES")) device.count = std::atoi(count);
   return device;
 }
 

@@ -25,12 +25,14 @@ struct Device {
   // Instructions of a card that computes wrongly, or that a kernel misunderstands: one element of each result is one
   // too large. For tests of who notices.
   bool broken_mma = false, broken_wgmma = false, broken_shuffle = false, broken_cublaslt = false;
+  // Instructions at which a kernel ends with cudaErrorLaunchFailure, which sticks.
+  bool faulting_mma = false, faulting_wgmma = false, faulting_shuffle = false;
   bool no_cublaslt = false;  // its library is there and cannot be used, as with a driver that is too old
 };
 
 const Device& device();
-// 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument. At start: the default, with as much memory as
-// the environment says, if it does: SIMT_MEMORY=bytes.
+// 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument. At start: the default, or with as much memory
+// and as many devices as the environment says: SIMT_MEMORY=bytes, SIMT_DEVICES=n.
 void set_device(const Device& device);
 const Limits& limits();
 

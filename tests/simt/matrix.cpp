@@ -202,6 +202,7 @@ void multiply(Block& b, Warpgroup& g, const Wgmma& op) {
     read_operand<false, 64>(b, op, operand_a(op), &a[0][0]);
   }
   read_operand<true, 256>(b, op, operand_b(op), rows);
+  if (device().faulting_wgmma) fault(Hazard::unsupported_instruction, "wgmma, at which this device is to fault");
   Accumulators& acc = accumulators_of(g, op);
   const int columns = op.columns;
   for (uint32_t row = 0; row < 64; ++row) {
@@ -304,6 +305,7 @@ void mma_m16n8k16(Input input, float (&d)[4], const uint32_t (&a)[4], uint32_t b
         columns[k + 1][t / 4] = to_float(f16, p.high);
       }
     }
+    if (device().faulting_mma) fault(Hazard::unsupported_instruction, "mma, at which this device is to fault");
     for (uint32_t row = 0; row < 16; ++row) {
       float sums[8] = {};
       for (uint32_t k = 0; k < 16; ++k) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels that compute wrongly, on a software device whose instructions do: plans notice, say so, and take the next.
+// Kernels that fault there: plans say so, and that CUDA is at its end.
 #include <atomic>
 #include <string>
 #include <thread>
@@ -116,6 +117,69 @@ TEST_F(CudaCheck, WhatAllShareIsCheckedForEveryPlan) {
     EXPECT_TRUE(has(said, "what all implementations share failed the check of its ")) << said;
   }
   EXPECT_TRUE(has(kernel(gpu, 0).reason, "failed the check")) << kernel(gpu, 0).reason;
+}
+
+// CUDA returns a fault's error from every later call, so that nothing can take over in this process.
+TEST_F(CudaCheck, AfterAFaultNothingTakesOver) {
+  for (const bool by_name : {false, true}) {
+    simt::reset_runtime();
+    simt::Device device;
+    device.faulting_wgmma = true;
+    simt::set_device(device);
+    const Context gpu = open(by_name ? "sm90a" : nullptr), cpu = make_context();
+    EXPECT_EQ(refusal(gpu, kLinear), "") << "a linear head does not wait for what it does not use";
+    const std::string said = refusal(gpu, kMlp, RH_DEVICE_ERROR);
+    EXPECT_TRUE(has(said, "sm90a: failed the check of its products on this GPU: ")) << said;
+    EXPECT_TRUE(has(said, ": cudaErrorLaunchFailure, ")) << said;
+    EXPECT_TRUE(has(said, "CUDA can do nothing more in this process")) << said;
+    for (const Size& size : {kMlp, kLinear}) EXPECT_EQ(refusal(gpu, size, RH_DEVICE_ERROR), said) << "nor later";
+    EXPECT_STREQ(rh_context_isa(gpu.get()), "sm90a") << "nothing has taken over";
+    for (int row = 0; row < 3; ++row) EXPECT_EQ(kernel(gpu, row).reason, said);
+    Context another;
+    EXPECT_EQ(open(nullptr, another, nullptr), RH_DEVICE_ERROR);
+    EXPECT_TRUE(has(rh_last_error_message(), "cudaErrorLaunchFailure")) << rh_last_error_message();
+
+    // The CPU does not need CUDA.
+    const Plan plan = make_plan(cpu.get(), options_of(kMlp));
+    Head head(kMlp);
+    EXPECT_EQ(head.call(forward, plan.get(), WorkspaceMemory(plan.get()).get()), RH_OK) << rh_last_error_message();
+  }
+}
+
+TEST_F(CudaCheck, AnImplementationThatDoesNotUseWhatFaultsWorks) {
+  simt::Device device;
+  device.faulting_wgmma = true;
+  simt::set_device(device);
+  const Context gpu = open("sm80");
+  EXPECT_EQ(refusal(gpu, kMlp), "");
+  EXPECT_STREQ(kernel(gpu, 1).reason, "asked for, agrees with the CPU");
+}
+
+TEST_F(CudaCheck, AFaultOfWhatAllShareIsNamed) {
+  simt::Device device;
+  device.faulting_shuffle = true;
+  simt::set_device(device);
+  const Context gpu = open();
+  const std::string said = refusal(gpu, kMlp, RH_DEVICE_ERROR);
+  EXPECT_TRUE(has(said, "what all implementations share failed the check of its linear head on this GPU: ")) << said;
+  EXPECT_TRUE(has(said, "CUDA can do nothing more in this process")) << said;
+  EXPECT_EQ(refusal(gpu, kLinear, RH_DEVICE_ERROR), said);
+}
+
+// A caller's kernel that has faulted is no fault of these.
+TEST_F(CudaCheck, CannotBeDoneAfterAnotherKernelHasFaulted) {
+  const Context gpu = open();
+  simt::Device device;
+  device.faulting_shuffle = true;
+  simt::set_device(device);
+  {
+    const Context other = open();
+    refusal(other, kLinear, RH_DEVICE_ERROR);
+  }
+  simt::set_device({});
+  const std::string said = refusal(gpu, kMlp, RH_DEVICE_ERROR);
+  EXPECT_TRUE(has(said, "cudaErrorLaunchFailure")) << said;
+  EXPECT_FALSE(has(said, "failed the check")) << said;
 }
 
 TEST_F(CudaCheck, IsDoneOnceAndLeavesNothing) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "host/runtime/cuda_measure.h"
+#include "host/runtime/error.h"
 #include "tests/host/cuda/on_device.h"
 
 namespace rewardhead::runtime::testing {
@@ -170,6 +171,26 @@ TEST_F(CudaPlanning, TheFastestIsKept) {
   EXPECT_EQ(measure({{"sm80 forward " + std::to_string(half), 20}, {"cublaslt w1 0", 10}}), "cublaslt 0 0");
 }
 
+TEST_F(CudaPlanning, AFaultWhileMeasuringEndsIt) {
+  const CudaContext context("auto", stream_);
+  const kernels::Shape shape = {40, 512, 20, 0, false, 1};
+  EXPECT_EQ(context.choose(shape, kCudaRows).size(), 3u) << "all pass while the device is sound";
+  simt::Device faulting;
+  faulting.multiprocessors = 132;
+  faulting.faulting_mma = true;
+  simt::set_device(faulting);
+  try {
+    measured_plan(context, shape, kernels::Dtype::f32, RH_FORWARD);
+    ADD_FAILURE() << "sm90a's forward was measured, but sm80's has faulted";
+  } catch (const ApiError& error) {
+    const std::string said = error.what();
+    EXPECT_EQ(error.status(), RH_DEVICE_ERROR);
+    EXPECT_EQ(said.compare(0, 6, "sm80: "), 0) << said;
+    EXPECT_NE(said.find("cudaErrorLaunchFailure"), std::string::npos) << said;
+    EXPECT_NE(said.find("CUDA can do nothing more in this process"), std::string::npos) << said;
+  }
+}
+
 TEST_F(CudaPlanning, MeasuringLeavesNothingBehind) {
   const Context gpu = open();
   rh_plan_options options = options_of({8, 24, 5, 4, 2});
@@ -183,6 +204,10 @@ TEST_F(CudaPlanning, MeasuringLeavesNothingBehind) {
   EXPECT_EQ(after.live_events, before.live_events);
   const std::string isa = value_of(choices_of(plan), "isa");
   EXPECT_TRUE(isa == "sm90a" || isa == "sm80" || isa == "cublaslt") << isa;
+  // Without a backward, no mask is left for it.
+  rh_plan_options scoring = plan_options(8, 24, 5, 0, RH_FORWARD);
+  scoring.planning = RH_PLAN_MEASURE;
+  make_plan(gpu.get(), scoring);
   // Nothing to measure: a linear head, and pairs alone.
   for (rh_plan_options simple : {options_of({8, 24, 0, 4, 1}), plan_options(8, 0, 0, 4, RH_PAIR_LOSS)}) {
     simple.planning = RH_PLAN_MEASURE;
