@@ -3,11 +3,16 @@
 
 #include <sched.h>
 
+#include <chrono>
+
 namespace rewardhead::runtime {
 namespace {
 
-// Pauses before a worker sleeps, tens of microseconds: the parallel regions of a step follow each other faster than
-// that, and a worker that spins for longer takes the processor from whoever else has work.
+// How long an idle worker spins before it sleeps. Between two calls from Python lie up to 200 microseconds (autograd
+// alone takes a hundred), and to wake a worker takes 30 to 80, sometimes as long as the call, when it wakes on the
+// caller's processor. One that spins for longer takes the processor from whoever else has work.
+constexpr std::chrono::microseconds kIdle{300};
+// Pauses of a caller that waits for the last task, tens of microseconds, before it lets others run.
 constexpr int kSpins = 1000;
 
 void pause_briefly() {
@@ -16,6 +21,17 @@ void pause_briefly() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+template <class Condition>
+void spin_while(const Condition& idle) {
+  const auto end = std::chrono::steady_clock::now() + kIdle;
+  do {
+    for (int spin = 0; spin < 64; ++spin) {
+      if (!idle()) return;
+      pause_briefly();
+    }
+  } while (std::chrono::steady_clock::now() < end);
 }
 
 // Moves the calling thread to the `steps`-th allowed processor after `from`, and then allows it all again. A thread
@@ -68,7 +84,7 @@ void ThreadPool::announce(uint32_t job) {
 
 void ThreadPool::work(int worker) {
   for (uint32_t seen = 0;;) {
-    for (int spin = 0; spin < kSpins && announced_.load(std::memory_order_acquire) == seen; ++spin) pause_briefly();
+    spin_while([&] { return announced_.load(std::memory_order_acquire) == seen; });
     announced_.wait(seen, std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
     uint64_t state = state_.load(std::memory_order_acquire);

@@ -462,9 +462,11 @@ def samples():
         yield "score", (x.detach(), *detached)
         yield "head_forward", (x, *tensors)
         yield "head_forward", (x.detach().bfloat16().requires_grad_(), *tensors)
-        yield "preference_loss", (x, *tensors, chosen, rejected, *extras.values(), 12.0, True)
-        yield "preference_loss", (x[:22], *tensors, None, None, None, None, None, 0.0, True)
-        yield "preference_loss", (x.detach(), *detached, chosen, rejected, *extras.values(), 12.0, False)
+        yield "preference_loss", (x, *tensors, chosen, rejected, *extras.values(), 12.0)
+        yield "preference_loss", (x[:22], *tensors, None, None, None, None, None, 0.0)
+        yield "preference_loss", (x.detach().bfloat16(), *detached, chosen, rejected, *extras.values(), 12.0)
+        for need_x in (True, False):
+            yield "loss_gradients", (x.detach(), *detached, chosen, rejected, *extras.values(), 12.0, need_x)
         with torch.no_grad():
             rewards, mask = torch.ops.rewardhead.head_forward(x, *tensors)
         for need_x in (True, False):
@@ -631,19 +633,44 @@ def test_transforms_are_refused(hidden):
 @pytest.mark.parametrize("hidden", [0, 37])
 def test_what_no_gradient_needs_is_not_computed(hidden, monkeypatch):
     head, x, chosen, rejected, _ = problem(hidden=hidden)
-    expected = rht.preference_loss(head, x, chosen, rejected).item()
-    kept = []
-    kernel = _dispatch.KERNELS["preference_loss"]
-    monkeypatch.setitem(_dispatch.KERNELS, "preference_loss", lambda *a: kept.append(kernel(*a)) or kept[-1])
+    calls = []
+    for name, kernel in _dispatch.KERNELS.items():
+
+        def counted(*arguments, name=name, kernel=kernel):
+            calls.append(name)
+            return kernel(*arguments)
+
+        monkeypatch.setitem(_dispatch.KERNELS, name, counted)
+    loss = rht.preference_loss(head, x, chosen, rejected)
+    loss.backward()
+    assert calls == ["loss_gradients"]
     with torch.no_grad():
-        assert rht.preference_loss(head, x, chosen, rejected).item() == expected
+        assert rht.preference_loss(head, x, chosen, rejected).item() == loss.item()
     rht.preference_loss(head.requires_grad_(False), x, chosen, rejected)
-    for _, _, mask, w_gradient in kept:
-        assert mask.numel() == w_gradient.numel() == 0
-    kept.clear()
-    rht.preference_loss(head, x.requires_grad_(), chosen, rejected).backward()
-    ((_, _, mask, w_gradient),) = kept
-    assert mask.numel() == hidden and w_gradient.numel() == 0
+    assert "loss_gradients" not in calls[1:]
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_gradients_of_a_backward_are_nobody_elses(hidden):
+    """They are computed with the loss, and the first backward of a kept graph must not hand out what the next one needs;
+    that of one that is not kept gives them away without a copy."""
+    head, x, chosen, rejected, _ = problem(hidden=hidden)
+    x.requires_grad_()
+    leaves = [x, *head.parameters()]
+    loss = rht.preference_loss(head, x, chosen, rejected)
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    expected = [gradient.clone() for gradient in first]
+    for gradient in first:
+        gradient.fill_(7)
+    (-2 * loss).backward(retain_graph=True)
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        assert torch.equal(leaf.grad, -2 * gradient)
+        leaf.grad = None
+    given = [tensor.data_ptr() for tensor in loss.grad_fn.saved_tensors[-len(leaves) :]]
+    (4 * loss).backward()
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        assert torch.equal(leaf.grad, 4 * gradient)
+    assert [leaf.grad.data_ptr() for leaf in leaves[1:]] == given[:-1] and x.grad.data_ptr() == given[-1]
 
 
 # ---- the module ----

@@ -50,10 +50,15 @@ const Context& context_of(const PlaceTuple& place) {
   return on_cpu(place) ? context(static_cast<int>(std::get<1>(place))) : context(std::get<0>(place), stream(place));
 }
 
-rh_workspace workspace_of(const PlaceTuple& place, const Plan& plan) {
-  if (on_cpu(place)) return workspace(plan.get());
+rh_workspace workspace_of(const PlaceTuple& place, size_t bytes) {
+  if (on_cpu(place)) return workspace(bytes);
   const nb::gil_scoped_acquire held;
-  return {at<void>(nb::cast<Address>(std::get<2>(place)(plan.workspace_bytes()))), plan.workspace_bytes()};
+  return {at<void>(nb::cast<Address>(std::get<2>(place)(bytes))), bytes};
+}
+
+size_t rounded_up(size_t bytes) {
+  constexpr size_t kMultiple = std::max(RH_ALIGNMENT, RH_CUDA_ALIGNMENT);
+  return (bytes + kMultiple - 1) / kMultiple * kMultiple;
 }
 
 rh_matrix matrix(const MatrixTuple& x) { return {at<const void>(std::get<0>(x)), std::get<1>(x), std::get<2>(x)}; }
@@ -126,7 +131,7 @@ void head_forward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden,
                   Address rewards, const MaskTuple& mask) {
   const auto [kept, room] = mask;
   const Plan plan(context_of(place), head_options(x, hidden, kept ? RH_BACKWARD : RH_FORWARD));
-  const rh_workspace memory = workspace_of(place, plan);
+  const rh_workspace memory = workspace_of(place, plan.workspace_bytes());
   const rh_matrix rows = matrix(x);
   const rh_tensors head = tensors(parameters);
   detail::throw_on_error(rh_forward(plan.get(), &rows, &head, at<float>(rewards), memory));
@@ -138,7 +143,7 @@ void head_backward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden
                    Address input_gradient) {
   const auto [kept, room] = mask;
   const Plan plan(context_of(place), head_options(x, hidden, input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
-  const rh_workspace memory = workspace_of(place, plan);
+  const rh_workspace memory = workspace_of(place, plan.workspace_bytes());
   const rh_matrix rows = matrix(x);
   const rh_tensors head = tensors(parameters), written = tensors(gradients);
   if (kept) copy_mask(place, plan, mask_in(memory, plan), at<const void>(kept), room);
@@ -151,29 +156,33 @@ void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const Pai
   const PairList list(pairs, rows);
   const Plan plan(context_of(place), {.rows = rows, .max_pairs = list.get()->count, .operations = RH_PAIR_LOSS});
   detail::throw_on_error(rh_pair_loss(plan.get(), at<const float>(rewards), rows, list.get(), normalizer,
-                                      at<float>(loss), at<float>(reward_gradient), workspace_of(place, plan)));
+                                      at<float>(loss), at<float>(reward_gradient), workspace_of(place, plan.workspace_bytes())));
 }
 
-// Of a linear head: forward, loss and the gradient of its weights (one pass over X where pairs are adjacent rows).
-void linear_loss_gradients(const PlaceTuple& place, const MatrixTuple& x, Address w, const PairsTuple& pairs,
-                           double normalizer, Address rewards, Address loss, Address reward_gradient,
-                           Address w_gradient) {
+// Forward, loss and gradients of all parameters, and of x where the address of that is not 0.
+void loss_gradients(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
+                    const PairsTuple& pairs, double normalizer, Address loss, const TensorsTuple& gradients,
+                    Address input_gradient) {
   const PairList list(pairs, std::get<1>(x));
-  PlanOptions options = head_options(x, 0, RH_PAIR_LOSS | RH_BACKWARD);
+  PlanOptions options = head_options(x, hidden, RH_PAIR_LOSS | (input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
   options.max_pairs = list.get()->count;
   const Plan plan(context_of(place), options);
-  const rh_loss_arguments arguments{sizeof(rh_loss_arguments),
+  const size_t of_rows = rounded_up(sizeof(float) * static_cast<size_t>(options.rows));
+  const rh_workspace memory = workspace_of(place, 2 * of_rows + plan.workspace_bytes());
+  auto* const rewards = static_cast<std::byte*>(memory.data);
+  const rh_loss_arguments arguments{sizeof arguments,
                                     matrix(x),
                                     *list.get(),
                                     normalizer,
-                                    {at<float>(w), nullptr, nullptr, nullptr},
-                                    {at<float>(w_gradient), nullptr, nullptr, nullptr},
-                                    at<float>(rewards),
-                                    at<float>(reward_gradient),
+                                    tensors(parameters),
+                                    tensors(gradients),
+                                    reinterpret_cast<float*>(rewards),
+                                    reinterpret_cast<float*>(rewards + of_rows),
                                     at<float>(loss),
-                                    nullptr,
-                                    0};
-  detail::throw_on_error(rh_loss_gradients(plan.get(), &arguments, workspace_of(place, plan)));
+                                    at<float>(input_gradient),
+                                    options.input_dim};
+  detail::throw_on_error(
+      rh_loss_gradients(plan.get(), &arguments, {rewards + 2 * of_rows, memory.bytes - 2 * of_rows}));
 }
 
 // AdamW on flat arrays: as linear heads, in parts of at most their greatest width. The steps done advance by 1.
@@ -192,7 +201,7 @@ void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, dou
         return rh_tensors{at<float>(address) + first, nullptr, nullptr, nullptr};
       };
       const rh_tensors p = part(parameter), g = part(gradient), m = part(first_moment), v = part(second_moment);
-      detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, workspace_of(place, plan)));
+      detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, workspace_of(place, plan.workspace_bytes())));
     }
     done += 1;
   }
@@ -206,7 +215,7 @@ void bind_kernels(nb::module_& module) {
   module.def("head_forward", &head_forward, released);
   module.def("head_backward", &head_backward, released);
   module.def("pair_loss", &pair_loss, released);
-  module.def("linear_loss_gradients", &linear_loss_gradients, released);
+  module.def("loss_gradients", &loss_gradients, released);
   module.def("adamw", &adamw, released);
 }
 

@@ -80,14 +80,13 @@ void copy_on_gpu(void*, void*, const void*, size_t) { refuse_gpu(); }
 
 #endif
 
-rh_workspace workspace(const rh_plan* plan) {
+rh_workspace workspace(size_t bytes) {
   struct Memory {
     std::byte* data = nullptr;
     size_t bytes = 0;
     ~Memory() { ::operator delete[](data, std::align_val_t{RH_ALIGNMENT}); }
   };
   thread_local Memory memory;
-  const size_t bytes = rh_plan_workspace_bytes(plan);
   if (memory.bytes < bytes) {
     ::operator delete[](std::exchange(memory.data, nullptr), std::align_val_t{RH_ALIGNMENT});
     memory.bytes = 0;

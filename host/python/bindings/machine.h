@@ -15,8 +15,8 @@ const Context& context(int threads);
 // CUDA kernels.
 const Context& context(int gpu, void* stream);
 
-// Memory of the calling thread for one execute of the plan on the CPU. It is kept, and grows, for the next.
-rh_workspace workspace(const rh_plan* plan);
+// At least so many bytes of the calling thread for one execute on the CPU. They are kept, and grow, for the next.
+rh_workspace workspace(size_t bytes);
 
 // Copies within a GPU's memory, enqueued on the stream.
 void copy_on_gpu(void* stream, void* to, const void* from, size_t bytes);

@@ -93,16 +93,16 @@ def head_backward(
 def pair_loss(
     place: _Place, rewards: int, rows: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int
 ) -> None: ...
-def linear_loss_gradients(
+def loss_gradients(
     place: _Place,
     x: _Matrix,
-    w: int,
+    hidden: int,
+    parameters: _Tensors,
     pairs: _Pairs,
     normalizer: float,
-    rewards: int,
     loss: int,
-    reward_gradient: int,
-    w_gradient: int,
+    gradients: _Tensors,
+    input_gradient: int,
 ) -> None: ...
 def adamw(
     place: _Place,

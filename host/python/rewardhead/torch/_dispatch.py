@@ -125,11 +125,16 @@ def differentiable(name: str):
     """Registers a torch.autograd.Function, whose forward calls `run_below(name, ...)`, as the operator's derivative."""
 
     def register(function):
+        # Past Function.apply, whose checks for transforms are ours, and half of its time.
+        apply = super(torch.autograd.Function, function).apply
+
         def kernel(*arguments):
-            if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-                if _transform() is not None:
-                    _refuse_transforms()
-                return function.apply(*arguments)
+            if torch.is_grad_enabled():
+                for argument in arguments:
+                    if isinstance(argument, Tensor) and argument.requires_grad:
+                        if _transform() is not None:
+                            _refuse_transforms()
+                        return apply(*arguments)
             return run_below(name, *arguments)
 
         _LIBRARY.impl(name, kernel, "Autograd")
@@ -169,9 +174,11 @@ def once_differentiable(backward):
     def wrapped(ctx, output_gradient, *_):
         if output_gradient is None:
             return (None,) * len(ctx.needs_input_grad)
-        with torch.no_grad():
+        if not torch.is_grad_enabled():
             gradients = backward(ctx, output_gradient)
-        if torch.is_grad_enabled():
+        else:
+            with torch.no_grad():
+                gradients = backward(ctx, output_gradient)
             present = [gradient for gradient in gradients if gradient is not None]
             inputs = [tensor for tensor in ctx.saved_tensors if tensor is not None and tensor.requires_grad]
             refusing = iter(_NoSecondDerivative.apply(len(present), *present, output_gradient, *inputs))
@@ -179,3 +186,17 @@ def once_differentiable(backward):
         return (*gradients, *(None,) * (len(ctx.needs_input_grad) - len(gradients)))
 
     return staticmethod(wrapped)
+
+
+_graph_is_kept = torch._C._autograd._get_current_graph_task_keep_graph
+
+
+def times(factor: Tensor, gradients: list[Tensor]) -> list[Tensor]:
+    """Within a backward: saved gradients times a scalar, in place if no other backward will find them."""
+    if is_compiling() or not _nobody_listens((factor,)) or _graph_is_kept():
+        return [factor * gradient for gradient in gradients]
+    if factor.is_cpu:
+        factor = factor.item()
+    if not (type(factor) is float and factor == 1):
+        torch._foreach_mul_(gradients, factor)
+    return gradients

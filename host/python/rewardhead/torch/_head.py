@@ -55,13 +55,9 @@ class RewardHead(nn.Module):
         """Rewards [rows], or with `preferences` their loss, a scalar: the way that wrappers such as
         DistributedDataParallel see. `preference_loss` is the function to call."""
         tensors = self._tensors()
-        graph = torch.is_grad_enabled()
         if preferences is not None:
-            if self.hidden:
-                keep = graph and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors))
-            else:  # a gradient of x takes a backward that has that of the weight as well
-                keep = graph and tensors[0].requires_grad and not x.requires_grad
-            return call("preference_loss", x, *tensors, *preferences, keep)[0]
+            return call("preference_loss", x, *tensors, *preferences)
+        graph = torch.is_grad_enabled()
         asked = graph and (x.requires_grad or any(t is not None and t.requires_grad for t in tensors))
         if asked or tracer() is not None:  # torch.jit.trace makes one graph for both
             return call("head_forward", x, *tensors)[0]

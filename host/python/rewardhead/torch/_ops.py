@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from ._dispatch import assert_soon, call, define, differentiable, on_cpu, once_differentiable, place, run_below
+from ._dispatch import (
+    assert_soon,
+    call,
+    define,
+    differentiable,
+    on_cpu,
+    once_differentiable,
+    place,
+    run_below,
+    times,
+)
 
 _F32 = torch.float32
 _DTYPES = {_F32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -117,8 +127,10 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
     rows, hidden = x.size(0), w1.size(0)
     if on_cpu(x):
         # A bit for each and few rows' values: arithmetic alone, so that compiled code serves any number of rows.
-        kept = torch.sym_min(1, x.size(1) // torch.sym_max(6 * rows, 1))
-        return (rows + 63) // 64 * hidden * (1 + kept * torch.sym_min(32, (rows + 15) // 16 * 8))
+        sizes_are_known = type(rows) is int and type(x.size(1)) is int
+        least, greatest = (min, max) if sizes_are_known else (torch.sym_min, torch.sym_max)
+        kept = least(1, x.size(1) // greatest(6 * rows, 1))
+        return (rows + 63) // 64 * hidden * (1 + kept * least(32, (rows + 15) // 16 * 8))
     return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 
@@ -210,52 +222,6 @@ define(
     _head_backward_fake,
 )
 
-# ---- preference_loss: forward and pair loss ----
-#
-# keep: what a backward needs beside reward_gradient is computed: of an MLP head the mask, and of a linear head, in the
-# same pass over x, the gradient of its weight.
-
-
-def _preference_loss(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep):
-    x, matrix = _matrix(x)
-    rows = matrix[1]
-    hidden, parameters = _parameters(x, w1, b1, w2, b2)
-    count, pairs, _kept = _pairs(x, rows, chosen, rejected, margin, weight, label)
-    outputs = _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep)
-    if count == 0:
-        for tensor in outputs:
-            tensor.zero_()
-        return outputs
-    loss, reward_gradient, mask, w_gradient = outputs
-    where = place(x)
-    rewards = w1.new_empty(rows)
-    r, dr, result = rewards.data_ptr(), reward_gradient.data_ptr(), loss.data_ptr()
-    if keep and hidden == 0:
-        _core.linear_loss_gradients(
-            where, matrix, parameters[0], pairs, normalizer, r, result, dr, w_gradient.data_ptr()
-        )
-    else:
-        _core.head_forward(where, matrix, hidden, parameters, r, _mask(mask))
-        _core.pair_loss(where, r, rows, pairs, normalizer, result, dr)
-    return outputs
-
-
-def _preference_loss_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, keep):
-    return (
-        torch.empty((), dtype=torch.float32, device=x.device),
-        w1.new_empty(x.size(0)),
-        w1.new_empty(_mask_words(x, w1, b1) if keep else 0, dtype=torch.int64),
-        torch.empty_like(w1) if keep and b1 is None else w1.new_empty(0),
-    )
-
-
-define(
-    "preference_loss",
-    f"{_HEAD}, {_PAIRS}, bool keep) -> (Tensor loss, Tensor reward_gradient, Tensor mask, Tensor w_gradient)",
-    _preference_loss,
-    _preference_loss_fake,
-)
-
 # ---- pair_loss: of rewards from elsewhere ----
 
 
@@ -280,6 +246,60 @@ def _pair_loss_fake(rewards, chosen, rejected, margin, weight, label, normalizer
 
 
 define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient)", _pair_loss, _pair_loss_fake)
+
+# ---- loss_gradients: preference_loss, the gradients of every parameter, and that of x in its type where need_x ----
+
+
+def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
+    x, matrix = _matrix(x)
+    hidden, parameters = _parameters(x, w1, b1, w2, b2)
+    count, pairs, _kept = _pairs(x, matrix[1], chosen, rejected, margin, weight, label)
+    outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x)
+    if count == 0:
+        return [tensor.zero_() for tensor in outputs]
+    input_gradient = None
+    if need_x:
+        input_gradient = outputs[-1] if x.dtype is _F32 else x.new_empty(x.shape, dtype=_F32)
+    addresses = [tensor.data_ptr() for tensor in outputs]
+    _core.loss_gradients(
+        place(x),
+        matrix,
+        hidden,
+        parameters,
+        pairs,
+        normalizer,
+        addresses[0],
+        tuple(addresses[1:5]) if hidden else (addresses[1], 0, 0, 0),
+        _address(input_gradient),
+    )
+    if need_x and x.dtype is not _F32:
+        outputs[-1] = input_gradient.to(x.dtype)
+    return outputs
+
+
+def _loss_gradients_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
+    outputs = [w1.new_empty(()), torch.empty_like(w1)]
+    if b1 is not None:
+        outputs += torch.empty_like(b1), torch.empty_like(w2), torch.empty_like(b2)
+    if need_x:
+        outputs.append(torch.empty_like(x, memory_format=torch.contiguous_format))
+    return outputs
+
+
+define("loss_gradients", f"{_HEAD}, {_PAIRS}, bool need_x) -> Tensor[]", _loss_gradients, _loss_gradients_fake)
+
+# ---- preference_loss ----
+
+
+def _preference_loss(x, w1, b1, w2, b2, *pairs):
+    return _pair_loss(_score(x, w1, b1, w2, b2), *pairs)[0]
+
+
+def _preference_loss_fake(x, w1, *_):
+    return w1.new_empty(())
+
+
+define("preference_loss", f"{_HEAD}, {_PAIRS}) -> Tensor", _preference_loss, _preference_loss_fake)
 
 # ---- adamw_: one step on each parameter as a flat array ----
 #
@@ -362,21 +382,37 @@ class _HeadForward(torch.autograd.Function):
 
 @differentiable("preference_loss")
 class _PreferenceLoss(torch.autograd.Function):
+    """On the CPU, and for the linear head, all gradients come from the call that computes the loss, which reads x once
+    for them, and a backward multiplies them by that of the loss, most often 1. On a GPU, where they cannot know that it
+    is 1, the pass over those of an MLP head would cost as much as they did, so its backward computes them."""
+
     @staticmethod
     def forward(ctx, *arguments):
-        loss, *others = run_below("preference_loss", *arguments)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*others)
-        ctx.save_for_backward(*arguments[:5], *others)
-        return loss, *others
+        head = arguments[:5]
+        if _at_once(*head[:3]):
+            loss, *kept = run_below("loss_gradients", *arguments, ctx.needs_input_grad[0])
+        else:
+            rewards, mask = run_below("head_forward", *head)
+            loss, reward_gradient = run_below("pair_loss", rewards, *arguments[5:])
+            kept = reward_gradient, mask
+        ctx.save_for_backward(*head, *kept)
+        return loss
 
     @once_differentiable
     def backward(ctx, loss_gradient):
-        x, *head, reward_gradient, mask, w_gradient = ctx.saved_tensors
+        x, w1, b1, w2, b2, *kept = ctx.saved_tensors
         needs = ctx.needs_input_grad[:5]
-        if w_gradient.numel() and not needs[0]:
-            return None, loss_gradient * w_gradient
-        return _gradients(needs, loss_gradient * reward_gradient, mask, x, head)
+        if not _at_once(x, w1, b1):
+            reward_gradient, mask = kept
+            return _gradients(needs, loss_gradient * reward_gradient, mask, x, (w1, b1, w2, b2))
+        gradients = times(loss_gradient, kept)
+        order = (gradients.pop() if needs[0] else None, *gradients)
+        return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=False))
+
+
+def _at_once(x, w1, b1):
+    return on_cpu(x) or b1 is None
 
 
 @differentiable("pair_loss")
