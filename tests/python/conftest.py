@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +26,26 @@ def python(*arguments, environment=None, **options):
         env={**os.environ, **(environment or {})},
         **options,
     )
+
+
+def lets_other_threads_run(call, seconds=10):
+    """Whether `call` releases the GIL: another thread, which waits for it, gets it in one of the calls of so many
+    seconds, although Python takes it from nobody meanwhile."""
+    gate, ran = threading.Lock(), []
+    gate.acquire()
+    other = threading.Thread(target=lambda: ran.append(gate.acquire()))
+    interval = sys.getswitchinterval()
+    other.start()
+    sys.setswitchinterval(1000)
+    try:
+        gate.release()
+        deadline = time.monotonic() + seconds
+        while not ran and time.monotonic() < deadline:
+            call()
+        return bool(ran)
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
 
 
 class Sample:

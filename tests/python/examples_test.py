@@ -116,6 +116,14 @@ def test_text_to_reward(run, tmp_path):
     assert any(word in out.splitlines()[-1] for word in GOOD)
     assert rewardhead.RewardModel.load(tmp_path / "m.safetensors").head_.input == 384
 
+    datasets.Dataset.from_list(pairs[-1:] * 3).to_parquet(tmp_path / "same.parquet")
+    with pytest.raises(SystemExit, match="same.parquet: each of its 3 pairs is a text with itself"):
+        run("text_to_reward.py", tmp_path / "same.parquet", ENCODER, tmp_path / "none.safetensors")
+    datasets.Dataset.from_list([{"chosen": ["a", "list"], "rejected": ["b"]}]).to_parquet(tmp_path / "lists.parquet")
+    with pytest.raises(SystemExit, match="lists.parquet: has other values than texts"):
+        run("text_to_reward.py", tmp_path / "lists.parquet", ENCODER, tmp_path / "none.safetensors")
+    assert not (tmp_path / "none.safetensors").exists()
+
 
 def test_grid_search(run):
     out = run("grid_search.py", SAMPLE, "--epochs", 10)

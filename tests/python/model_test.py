@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import rewardhead
-from conftest import SAMPLE, python
+from conftest import SAMPLE, lets_other_threads_run, python
 from rewardhead import RewardModel
 
 RANDOM = np.random.default_rng(6)
@@ -249,6 +249,17 @@ def test_other_threads_run_meanwhile():
         now = time.perf_counter()
         longest, latest = max(longest, now - latest), now
     assert longest < (latest - begin) / 2  # held for the fit, it would be all of it
+
+
+def test_calls_release_the_gil(tmp_path):
+    x, pairs = small()
+    head = RewardModel(x, 4, epochs=1).fit(pairs).head_
+    for call in (
+        lambda: head.score(x),
+        lambda: head.save(tmp_path / "m.safetensors"),
+        lambda: rewardhead.Head.load(tmp_path / "m.safetensors"),
+    ):
+        assert lets_other_threads_run(call)
 
 
 def fit_in_child(x, pairs, queue):

@@ -5,13 +5,14 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 
 import pytest
 
 import rewardhead
 import rewardhead.report
-from conftest import ROOT
+from conftest import ROOT, python
 from rewardhead import _core
 
 SOURCE = ROOT / "host" / "python" / "rewardhead"
@@ -51,6 +52,15 @@ def test_every_public_name_is_documented(name):
             if arrays:
                 assert "[" in text or "`preference_loss`" in text, f"{full} does not say the shapes of its arrays"
     assert names > 1
+
+
+def test_types():
+    for name in ("mypy", "torch"):
+        if not importlib.util.find_spec(name):
+            pytest.skip(f"{name} is not installed; pip install {name}")
+    done = python("-m", "mypy", "--no-incremental", "--cache-dir", os.devnull, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"no issues found in {len([*SOURCE.rglob('*.py'), *SOURCE.rglob('*.pyi')])} source files" in done.stdout
 
 
 def test_the_stub_is_that_of_the_module():

@@ -4,11 +4,14 @@
 import copy
 import itertools
 
+import pool_test
 import pytest
 import torch
 
 import rewardhead
 import rewardhead.torch as rht
+from conftest import lets_other_threads_run
+from rewardhead import _core
 from rewardhead.torch import _dispatch
 
 F = torch.nn.functional
@@ -95,21 +98,24 @@ def test_rewards_with_any_loss(hidden):
     check_head_gradients(head, x, reference, x64)
 
 
-def test_losses_on_given_rewards():
-    _, x, chosen, rejected, extras = problem(hidden=0)
+@pytest.mark.parametrize(("rows", "pairs"), [(23, 40), (2, 1), (700, 3000)])
+def test_losses_on_given_rewards(rows, pairs):
+    _, x, chosen, rejected, extras = problem(rows, hidden=0, pairs=pairs, seed=rows)
     r = x[:, 0].clone().requires_grad_()
     r64 = r.detach().double().requires_grad_()
     (2 * rht.bradley_terry_loss(r, chosen, rejected, **extras)).backward()
     (2 * loss64(r64, chosen, rejected, **extras)).backward()
     close(r.grad, r64.grad)
-    adjacent = rht.bradley_terry_loss(r[:22])
-    close(adjacent, loss64(r64, torch.arange(0, 22, 2), torch.arange(1, 22, 2)), 1e-6)
+    even = rows // 2 * 2
+    adjacent = rht.bradley_terry_loss(r[:even])
+    close(adjacent, loss64(r64, torch.arange(0, even, 2), torch.arange(1, even, 2)), 1e-6)
     close(rht.bradley_terry_loss(r.bfloat16(), chosen, rejected), loss64(r64, chosen, rejected), 0.02)
 
 
+@pytest.mark.parametrize("pairs", [1, 31, 2000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_dpo(smoothing):
-    values = torch.randn(4, 31, generator=torch.Generator().manual_seed(1)) * 10
+def test_dpo(smoothing, pairs):
+    values = torch.randn(4, pairs, generator=torch.Generator().manual_seed(1)) * 10
     ours = [v.clone().requires_grad_() for v in values]
     theirs = [v.double().requires_grad_() for v in values]
     loss = rht.dpo_loss(*ours, beta=0.2, label_smoothing=smoothing)
@@ -485,6 +491,10 @@ def test_opcheck(name, arguments):
     torch.library.opcheck(getattr(torch.ops.rewardhead, name).default, arguments)
 
 
+def test_every_operator_is_checked():
+    assert {name for name, _ in itertools.chain(samples(), pool_test.samples())} == set(_dispatch.KERNELS)
+
+
 # ---- the optimizer ----
 
 
@@ -609,6 +619,27 @@ def test_traced_scoring_scores_what_it_is_given(hidden):
     gradients = torch.autograd.grad(traced(other).sin().sum(), list(head.parameters()))
     for a, b in zip(gradients, torch.autograd.grad(expected.sin().sum(), list(head.parameters())), strict=True):
         assert torch.equal(a, b)
+
+
+def test_kernels_release_the_gil(monkeypatch):
+    assert not lets_other_threads_run(lambda: sum(range(1000)), seconds=0.3)
+    kernels = ["head_forward", "head_backward", "pair_loss", "linear_loss_gradients", "adamw"]
+    found = {}
+
+    def watch(name, kernel):
+        def watched(*arguments):
+            found[name] = lets_other_threads_run(lambda: kernel(*arguments))
+
+        monkeypatch.setattr(_core, name, watched)
+
+    for name in kernels:
+        watch(name, getattr(_core, name))
+    for hidden in (0, 37):
+        head, x, chosen, rejected, _ = problem(hidden=hidden)
+        optimizer = rht.AdamW(head.parameters())
+        rht.preference_loss(head, x, chosen, rejected).backward()
+        optimizer.step()
+    assert found == dict.fromkeys(kernels, True)
 
 
 @pytest.mark.parametrize("hidden", [0, 37])

@@ -41,6 +41,8 @@ def main(pairs: str, name: str, out: str) -> None:
     different = [row for row in rows if row["chosen"] != row["rejected"]]
     if not all(isinstance(row[column], str) for row in different for column in ("chosen", "rejected")):
         raise SystemExit(f"{pairs}: has other values than texts in chosen or rejected")
+    if not different:
+        raise SystemExit(f"{pairs}: each of its {len(rows)} pairs is a text with itself; expected one that is not")
     if len(different) < len(rows):
         print(f"{len(rows) - len(different)} pairs of a text with itself are left out")
     texts = sorted({row[column] for row in different for column in ("chosen", "rejected")})
