@@ -95,6 +95,7 @@ def training_fault(cpu_report):
 
 def steps(build, capability, nvcc, nvcc_reason):
     program, tests, bench = build / "rewardhead", build / "tests/cuda/gpu_tests", build / "bench/bench_cuda"
+    interface_tests = build / "tests/host/cuda/gpu_runtime_tests"
     measured, torch_measured = build / "bench_cuda.json", build / "torch_cuda.json"
     built = ("build",)
 
@@ -104,18 +105,21 @@ def steps(build, capability, nvcc, nvcc_reason):
     configure += ["-DREWARDHEAD_GPU_TESTS=ON", f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}"]
     configure += [f"-DCUDAToolkit_ROOT={toolkit_of(nvcc)}"] if nvcc else []
     yield Step("configure", configure, ("toolkit",))
-    targets = ["rewardhead_cli", "gpu_tests", "bench_cuda"]
+    targets = ["rewardhead_cli", "gpu_tests", "gpu_runtime_tests", "bench_cuda"]
     yield Step("build", ["cmake", "--build", build, "--target", *targets], ("configure",), minutes=60)
 
     # It has every implementation check itself.
     yield Step("kernels", [program, "info", "--device", "cuda", "--json"], built, fault=kernels_fault)
     yield Step("hardware facts", [tests, "--gtest_filter=*Hardware*"], built, minutes=5)
     yield Step("tests", [tests, "--gtest_filter=-*Hardware*"], built, minutes=30)
+    yield Step("tests of the C interface", [interface_tests], built)
     sanitizer = shutil.which("compute-sanitizer")
     no_sanitizer = "" if sanitizer else "compute-sanitizer is not installed"
     for tool, tested in (("memcheck", "*"), ("racecheck", "*Exact*:*Hardware*"), ("synccheck", "*Exact*:*Hardware*")):
         command = [sanitizer, "--tool", tool, "--error-exitcode", "1", tests, f"--gtest_filter={tested}"]
         yield Step(f"compute-sanitizer {tool}", command, built, minutes=30, left_out=no_sanitizer)
+    command = [sanitizer, "--tool", "memcheck", "--error-exitcode", "1", interface_tests]
+    yield Step("compute-sanitizer memcheck, C interface", command, built, minutes=30, left_out=no_sanitizer)
 
     data, runs = ROOT / "host/sample_data", build / "training"
     command = [program, "train", "--embeddings", data / "embeddings.npy", "--pairs", data / "pairs.csv"]
@@ -211,7 +215,7 @@ def check(gpu, build, out):
     for record in report["steps"]:
         lines = record["output"].strip().split("\n")
         why = "" if record["state"] == "passed" else lines[-1]
-        print(f"{record['step']:28} {record['state']:9} {why}".rstrip())
+        print(f"{record['step']:38} {record['state']:9} {why}".rstrip())
     print(f"\n{out} has everything; please send it back.")
     return 1 if any(state in ("failed", "not done") for state in states.values()) else 0
 

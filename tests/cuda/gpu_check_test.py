@@ -35,6 +35,7 @@ class GpuCheck(unittest.TestCase):
         (self.folder / "measured.json").write_text(json.dumps(MEASURED))
         self.program(KERNELS, "0.5001")
         self.after_build("tests/cuda/gpu_tests", "echo tested $*")
+        self.after_build("tests/host/cuda/gpu_runtime_tests", "echo tested $*")
         copy = f'case $1 in --benchmark_out=*) cp {self.folder}/measured.json "${{1#--benchmark_out=}}";; esac'
         self.after_build("bench/bench_cuda", copy)
         # Configures nothing; builds by putting the programs where they are looked for.

@@ -16,7 +16,11 @@ Limits limits_of(int major, int minor) {
   const int capability = major * 10 + minor;
   Limits l = {};
   l.cluster_blocks = major >= 9 ? 8 : 1;
-  if (capability == 80 || capability == 87) {
+  if (capability == 75) {
+    l.shared_per_multiprocessor = 65 * kb;  // of which a block can have 64
+    l.threads_per_multiprocessor = 1024;
+    l.blocks_per_multiprocessor = 16;
+  } else if (capability == 80 || capability == 87) {
     l.shared_per_multiprocessor = 164 * kb;
     l.threads_per_multiprocessor = capability == 80 ? 2048 : 1536;
     l.blocks_per_multiprocessor = capability == 80 ? 32 : 16;

@@ -166,6 +166,34 @@ TEST_F(CudaCheck, AFaultOfWhatAllShareIsNamed) {
   EXPECT_EQ(refusal(gpu, kLinear, RH_DEVICE_ERROR), said);
 }
 
+TEST_F(CudaCheck, AnExecuteAfterAFaultSaysWhatCudaSays) {
+  const Context sound = open();
+  const Plan plan = make_plan(sound.get(), options_of(kMlp));
+  const DeviceWorkspace memory(plan.get(), stream_);
+  Head head(kMlp);
+  const OnDevice on_device(head, stream_);
+  check(cudaStreamSynchronize(stream_));
+  simt::Device device;
+  device.faulting_wgmma = true;
+  simt::set_device(device);
+  EXPECT_EQ(head.call(forward, plan.get(), memory.get()), RH_OK) << "enqueues";
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorLaunchFailure);
+  EXPECT_EQ(head.call(forward, plan.get(), memory.get()), RH_DEVICE_ERROR);
+  EXPECT_TRUE(has(rh_last_error_message(), ": cudaErrorLaunchFailure, ")) << rh_last_error_message();
+}
+
+TEST_F(CudaCheck, OlderGpusAreRefused) {
+  simt::set_device({8, 6});
+  const Context ampere = open();
+  EXPECT_STREQ(rh_context_isa(ampere.get()), "sm80");
+  EXPECT_STREQ(kernel(ampere, 0).reason, "the GPU lacks compute capability 9.0");
+  simt::set_device({7, 5});
+  Context turing;
+  EXPECT_EQ(open(nullptr, turing, nullptr), RH_UNSUPPORTED);
+  EXPECT_STREQ(rh_last_error_message(),
+               "device is cuda: the GPU's compute capability is 7.5; 8.0 or later is needed");
+}
+
 // A caller's kernel that has faulted is no fault of these.
 TEST_F(CudaCheck, CannotBeDoneAfterAnotherKernelHasFaulted) {
   const Context gpu = open();

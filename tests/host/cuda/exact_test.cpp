@@ -160,7 +160,7 @@ TEST_F(CudaExact, EveryImplementationGivesTheBitsOfTheReference) {
                         {{17, 136, 72, 1, 2}, RH_BF16, 0, 3},
                         {{257, 16, 65, 1, 1}, RH_F32, 4, 0, 600},
                         {{33, 24, 20, 1, 1}, RH_BF16, 0, 0, 0, 7}};
-  for (const char* isa : kIsas) {
+  for (const char* isa : isas()) {
     const Context gpu = open(isa);
     for (const Case& c : cases) {
       SCOPED_TRACE(::testing::Message() << isa << ' ' << c.size.rows << " x " << c.size.input << " x "
@@ -187,7 +187,7 @@ TEST_F(CudaExact, ScoringAlone) {
     score(plan.get(), WorkspaceMemory(plan.get()).get(), {x.data(), 2, 3},
           {own[0].data(), own[1].data(), own[2].data(), own[3].data()}, expected.data());
   }
-  for (const char* isa : kIsas) {
+  for (const char* isa : isas()) {
     const Context gpu = open(isa);
     const Plan plan = make_plan(gpu.get(), options);
     const DeviceWorkspace workspace(plan.get(), stream_);

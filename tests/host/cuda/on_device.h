@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A Step's arrays on the device, and a context to run it on: what the tests of the C interface on a GPU share. The GPU
-// is the software device.
+// is the software device; tests that ask nothing else of it are compiled for a real one, too.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,9 +10,16 @@
 #include <utility>
 
 #include "tests/host/runtime/step.h"
+#if REWARDHEAD_SIMT
 #include "tests/simt/runtime.h"
+#endif
 
 namespace rewardhead::runtime::testing {
+
+inline void expect_refused(rh_status status, rh_status expected, const char* part) {
+  EXPECT_EQ(status, expected) << part;
+  EXPECT_NE(std::string(rh_last_error_message()).find(part), std::string::npos) << rh_last_error_message();
+}
 
 inline void check(cudaError_t error) { ASSERT_EQ(error, cudaSuccess) << cudaGetErrorName(error); }
 
@@ -96,14 +103,22 @@ class DeviceWorkspace {
   void* data_ = nullptr;
 };
 
+inline constexpr const char* kIsas[] = {"sm80", "sm90a", "cublaslt"};
+
 class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override {
+#if REWARDHEAD_SIMT
     simt::reset_runtime();
     simt::set_device({});
+#endif
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   }
+#if REWARDHEAD_SIMT
   void TearDown() override { simt::set_device({}); }
+#else
+  void TearDown() override { check(cudaStreamDestroy(stream_)); }
+#endif
 
   rh_status open(const char* isa, Context& context, void* stream) {
     const rh_context_options options = {sizeof options, RH_DEVICE_CUDA, isa, 0, nullptr, stream};
@@ -116,6 +131,28 @@ class CudaTest : public ::testing::Test {
     Context context;
     EXPECT_EQ(open(isa, context, stream_), RH_OK) << rh_last_error_message();
     return context;
+  }
+  // Of kIsas, those that the GPU and the machine have: on the software device all.
+  std::vector<const char*> isas() {
+    std::vector<const char*> found;
+    for (const char* isa : kIsas) {
+      Context context;
+      rh_plan* plan = nullptr;
+      const rh_plan_options options = plan_options(2, 1, 1, 1);
+      if (open(isa, context, stream_) == RH_OK) {
+        rh_plan_create(context.get(), &options, &plan);
+        rh_plan_destroy(plan);
+      }
+      const std::string said = plan ? "" : rh_last_error_message();
+      if (said.find("which needs compute capability") != said.npos) continue;
+      if (said.find("was not found by the dynamic linker") != said.npos) continue;
+      EXPECT_EQ(said, "");
+      found.push_back(isa);
+    }
+#if REWARDHEAD_SIMT
+    EXPECT_EQ(found.size(), std::size(kIsas));
+#endif
+    return found;
   }
 
   cudaStream_t stream_ = nullptr;
@@ -141,7 +178,5 @@ struct Head : Step {
     options.epsilon = 1e-2;  // smooth around gradients of 0
   }
 };
-
-inline constexpr const char* kIsas[] = {"sm80", "sm90a", "cublaslt"};
 
 }  // namespace rewardhead::runtime::testing

@@ -207,6 +207,7 @@ TEST_F(CudaPlanning, MeasuringLeavesNothingBehind) {
   // Without a backward, no mask is left for it.
   rh_plan_options scoring = plan_options(8, 24, 5, 0, RH_FORWARD);
   scoring.planning = RH_PLAN_MEASURE;
+  scoring.input_dtype = RH_BF16;
   make_plan(gpu.get(), scoring);
   // Nothing to measure: a linear head, and pairs alone.
   for (rh_plan_options simple : {options_of({8, 24, 0, 4, 1}), plan_options(8, 0, 0, 4, RH_PAIR_LOSS)}) {
