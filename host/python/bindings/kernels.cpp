@@ -61,6 +61,11 @@ size_t rounded_up(size_t bytes) {
   return (bytes + kMultiple - 1) / kMultiple * kMultiple;
 }
 
+// What is left behind the first bytes, which are `rounded_up`.
+rh_workspace without(const rh_workspace& memory, size_t bytes) {
+  return {static_cast<std::byte*>(memory.data) + bytes, memory.bytes - bytes};
+}
+
 rh_matrix matrix(const MatrixTuple& x) { return {at<const void>(std::get<0>(x)), std::get<1>(x), std::get<2>(x)}; }
 
 rh_tensors tensors(const TensorsTuple& t) {
@@ -75,36 +80,49 @@ PlanOptions head_options(const MatrixTuple& x, int64_t hidden, uint32_t operatio
           .input_dtype = static_cast<rh_dtype>(std::get<4>(x))};
 }
 
-// The pairs for the C interface. PyTorch's index type is int64: narrowed here, and refused where that would wrap. On a
-// GPU they come as int32.
+void expect_gradients(const PlaceTuple& place, const PlanOptions& options, const rh_tensors& gradients,
+                      Address input_gradient) {
+  if (!on_cpu(place)) return;
+  const auto input = static_cast<size_t>(options.input_dim), hidden = static_cast<size_t>(options.hidden_dim);
+  expect_writes(gradients.w1, sizeof(float) * input * std::max<size_t>(1, hidden));
+  if (input_gradient) expect_writes(at<void>(input_gradient), sizeof(float) * static_cast<size_t>(options.rows) * input);
+}
+
+// The pairs for the C interface. PyTorch's index type is int64: narrowed into the `bytes` of its pairs, and refused where
+// that would wrap. On a GPU they come as int32.
 class PairList {
  public:
-  PairList(const PairsTuple& pairs, int64_t rows) {
+  static size_t bytes(const PairsTuple& pairs) {
+    const auto count = static_cast<size_t>(std::get<3>(pairs));
+    return std::get<2>(pairs) == sizeof(int64_t) ? rounded_up(2 * sizeof(int32_t) * count) : 0;
+  }
+  PairList(const PairsTuple& pairs, int64_t rows, void* memory) {
     const auto& [chosen, rejected, bytes, count, margin, weight, label] = pairs;
-    c_ = {count, nullptr, nullptr, at<const float>(margin), at<const float>(weight), at<const float>(label)};
-    if (!chosen) return;
-    c_.chosen = bytes == 4 ? at<const int32_t>(chosen) : narrow("chosen", chosen, count, rows, chosen_);
-    c_.rejected = bytes == 4 ? at<const int32_t>(rejected) : narrow("rejected", rejected, count, rows, rejected_);
+    c_ = {count, at<int32_t>(chosen), at<int32_t>(rejected), at<float>(margin), at<float>(weight), at<float>(label)};
+    if (bytes != sizeof(int64_t)) return;
+    auto* const narrowed = static_cast<int32_t*>(memory);
+    narrow("chosen", at<int64_t>(chosen), count, rows, narrowed);
+    narrow("rejected", at<int64_t>(rejected), count, rows, narrowed + count);
+    c_.chosen = narrowed;
+    c_.rejected = narrowed + count;
   }
   const rh_pairs* get() const { return &c_; }
 
  private:
-  static const int32_t* narrow(const char* name, Address address, int64_t count, int64_t rows,
-                               std::vector<int32_t>& values) {
-    values.resize(static_cast<size_t>(count));
-    const auto* wide = at<const int64_t>(address);
+  static void narrow(const char* name, const int64_t* wide, int64_t count, int64_t rows, int32_t* narrowed) {
+    uint64_t negative = 0;  // in its highest bit: whether any index is, or lies beyond the last row
     for (int64_t i = 0; i < count; ++i) {
-      if (wide[i] < 0 || wide[i] >= rows) {
-        throw InputError(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(wide[i]) +
-                         "; expected 0 to " + std::to_string(rows - 1));
-      }
-      values[static_cast<size_t>(i)] = static_cast<int32_t>(wide[i]);
+      const auto index = static_cast<uint64_t>(wide[i]);
+      negative |= index | (static_cast<uint64_t>(rows - 1) - index);
+      narrowed[i] = static_cast<int32_t>(wide[i]);
     }
-    return values.data();
+    if (!(negative >> 63)) return;
+    const int64_t* bad = std::find_if(wide, wide + count, [rows](int64_t i) { return i < 0 || i >= rows; });
+    throw InputError(std::string(name) + "[" + std::to_string(bad - wide) + "] is " + std::to_string(*bad) +
+                     "; expected 0 to " + std::to_string(rows - 1));
   }
 
   rh_pairs c_;
-  std::vector<int32_t> chosen_, rejected_;
 };
 
 // The activation mask within a workspace.
@@ -147,42 +165,46 @@ void head_backward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden
   const rh_matrix rows = matrix(x);
   const rh_tensors head = tensors(parameters), written = tensors(gradients);
   if (kept) copy_mask(place, plan, mask_in(memory, plan), at<const void>(kept), room);
+  expect_gradients(place, plan.options(), written, input_gradient);
   detail::throw_on_error(rh_backward(plan.get(), &rows, &head, at<const float>(reward_gradient), &written,
                                      at<float>(input_gradient), plan.options().input_dim, memory));
 }
 
 void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const PairsTuple& pairs, double normalizer,
                Address loss, Address reward_gradient) {
-  const PairList list(pairs, rows);
-  const Plan plan(context_of(place), {.rows = rows, .max_pairs = list.get()->count, .operations = RH_PAIR_LOSS});
+  const Plan plan(context_of(place), {.rows = rows, .max_pairs = std::get<3>(pairs), .operations = RH_PAIR_LOSS});
+  const size_t of_list = PairList::bytes(pairs);
+  const rh_workspace memory = workspace_of(place, of_list + plan.workspace_bytes());
+  const PairList list(pairs, rows, memory.data);
   detail::throw_on_error(rh_pair_loss(plan.get(), at<const float>(rewards), rows, list.get(), normalizer,
-                                      at<float>(loss), at<float>(reward_gradient), workspace_of(place, plan.workspace_bytes())));
+                                      at<float>(loss), at<float>(reward_gradient), without(memory, of_list)));
 }
 
 // Forward, loss and gradients of all parameters, and of x where the address of that is not 0.
 void loss_gradients(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
                     const PairsTuple& pairs, double normalizer, Address loss, const TensorsTuple& gradients,
                     Address input_gradient) {
-  const PairList list(pairs, std::get<1>(x));
   PlanOptions options = head_options(x, hidden, RH_PAIR_LOSS | (input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
-  options.max_pairs = list.get()->count;
+  options.max_pairs = std::get<3>(pairs);
   const Plan plan(context_of(place), options);
+  const size_t of_list = PairList::bytes(pairs);
   const size_t of_rows = rounded_up(sizeof(float) * static_cast<size_t>(options.rows));
-  const rh_workspace memory = workspace_of(place, 2 * of_rows + plan.workspace_bytes());
-  auto* const rewards = static_cast<std::byte*>(memory.data);
+  const rh_workspace memory = workspace_of(place, of_list + 2 * of_rows + plan.workspace_bytes());
+  const PairList list(pairs, options.rows, memory.data);
+  const rh_workspace rewards = without(memory, of_list), gradient = without(rewards, of_rows);
   const rh_loss_arguments arguments{sizeof arguments,
                                     matrix(x),
                                     *list.get(),
                                     normalizer,
                                     tensors(parameters),
                                     tensors(gradients),
-                                    reinterpret_cast<float*>(rewards),
-                                    reinterpret_cast<float*>(rewards + of_rows),
+                                    static_cast<float*>(rewards.data),
+                                    static_cast<float*>(gradient.data),
                                     at<float>(loss),
                                     at<float>(input_gradient),
                                     options.input_dim};
-  detail::throw_on_error(
-      rh_loss_gradients(plan.get(), &arguments, {rewards + 2 * of_rows, memory.bytes - 2 * of_rows}));
+  expect_gradients(place, options, arguments.gradients, input_gradient);
+  detail::throw_on_error(rh_loss_gradients(plan.get(), &arguments, without(gradient, of_rows)));
 }
 
 // AdamW on flat arrays: as linear heads, in parts of at most their greatest width. The steps done advance by 1.
