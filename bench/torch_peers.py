@@ -69,11 +69,6 @@ def is_measured(variant):
     return "concatenated" not in variant
 
 
-def addresses(tensors):
-    """Of w1, b1, w2 and b2, those that there are."""
-    return tuple(tensor.data_ptr() for tensor in tensors) + (0,) * (4 - len(tensors))
-
-
 def pairs_in_c(workload, chosen, rejected):
     """What the extension takes, and the arrays that must outlive it."""
     if chosen is None:
@@ -116,15 +111,13 @@ def step_of(head, x, chosen, rejected):
 
 
 def step_in_c(workload, head, x, chosen, rejected):
-    x, matrix = _ops._matrix(x.detach())
-    hidden, parameters = _ops._parameters(x, *head._tensors())
+    x, tensors = x.detach(), head._tensors()
     gradients = [torch.empty_like(parameter) for parameter in head.parameters()]
     dx = torch.empty(x.shape) if workload.operation == "step_dx" else None
     loss, (pairs, narrow) = torch.empty(()), pairs_in_c(workload, chosen, rejected)
 
-    def call(kept=(head, narrow)):
-        _core.loss_gradients(_ops.place(x), matrix, hidden, parameters, pairs, 0.0, loss.data_ptr(),
-                             addresses(gradients), _ops._address(dx))
+    def call(kept=narrow):
+        _core.loss_gradients(_ops.place(x), x, tensors, pairs, 0.0, loss, gradients, dx)
         return loss
 
     return call
@@ -139,12 +132,10 @@ def checked_forward(workload):
 
 
 def forward_in_c(head, x):
-    x, matrix = _ops._matrix(x)
-    hidden, parameters = _ops._parameters(x, *head._tensors())
-    rewards = torch.empty(len(x))
+    tensors, rewards = head._tensors(), torch.empty(len(x))
 
-    def call(kept=head):
-        _core.head_forward(_ops.place(x), matrix, hidden, parameters, rewards.data_ptr(), (0, 0))
+    def call():
+        _core.head_forward(_ops.place(x), x, tensors, rewards, None)
         return rewards
 
     return call
@@ -199,7 +190,7 @@ def adamw_in_c(optimizer):
     updates = [
         (
             parameter.numel(),
-            addresses((parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])),
+            tuple(t.data_ptr() for t in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])),
             state["step"].data_ptr(),
         )
         for parameter, state in optimizer.state.items()

@@ -10,8 +10,10 @@
 #include "host/dataset/error.h"
 #include "host/python/bindings/bindings.h"
 #include "host/python/bindings/machine.h"
+#include "host/python/bindings/tensor.h"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 
 #ifndef REWARDHEAD_HAS_CUDA
 #define REWARDHEAD_HAS_CUDA 0
@@ -30,12 +32,8 @@ T* at(Address address) {
 // -1, the CPU, and its threads; or a GPU's number and the address of its stream. The third is None on the CPU, and on a
 // GPU a function of bytes that returns the address of so many, which stay until the operator returns.
 using PlaceTuple = std::tuple<int, int64_t, nb::handle>;
-// x, rows, row stride in elements, columns, index of the dtype
-using MatrixTuple = std::tuple<Address, int64_t, int64_t, int64_t, int>;
-// w1, b1, w2, b2
-using TensorsTuple = std::tuple<Address, Address, Address, Address>;
-// The activation mask that is kept between forward and backward, and its bytes; 0, 0 without.
-using MaskTuple = std::tuple<Address, size_t>;
+// w1, b1, w2, b2; of the linear head None after the first
+using HeadTuple = std::tuple<nb::handle, nb::handle, nb::handle, nb::handle>;
 // chosen, rejected, bytes of their elements (4 or 8), count, margin, weight, label
 using PairsTuple = std::tuple<Address, Address, int, int64_t, Address, Address, Address>;
 
@@ -61,50 +59,138 @@ size_t rounded_up(size_t bytes) {
   return (bytes + kMultiple - 1) / kMultiple * kMultiple;
 }
 
-rh_matrix matrix(const MatrixTuple& x) { return {at<const void>(std::get<0>(x)), std::get<1>(x), std::get<2>(x)}; }
-
-rh_tensors tensors(const TensorsTuple& t) {
-  return {at<float>(std::get<0>(t)), at<float>(std::get<1>(t)), at<float>(std::get<2>(t)), at<float>(std::get<3>(t))};
+// What is left behind the first bytes, which are `rounded_up`.
+rh_workspace without(const rh_workspace& memory, size_t bytes) {
+  return {static_cast<std::byte*>(memory.data) + bytes, memory.bytes - bytes};
 }
 
-PlanOptions head_options(const MatrixTuple& x, int64_t hidden, uint32_t operations) {
-  return {.rows = std::get<1>(x),
-          .input_dim = std::get<3>(x),
-          .hidden_dim = hidden,
-          .operations = operations,
-          .input_dtype = static_cast<rh_dtype>(std::get<4>(x))};
+std::string text(nb::handle object) { return nb::str(object).c_str(); }
+
+rh_dtype dtype_of(const Tensor& x) {
+  return x.is_f32() ? RH_F32 : x.code() == 4 ? RH_BF16 : RH_F16;
 }
 
-// The pairs for the C interface. PyTorch's index type is int64: narrowed here, and refused where that would wrap. On a
-// GPU they come as int32.
+// x [rows, columns] of a floating-point type that the kernels read, its rows with their elements side by side, and the
+// parameters of a head, which are checked.
+struct HeadArguments {
+  HeadArguments(nb::handle x_object, const HeadTuple& head) {
+    const Tensor matrix(x_object), w1(std::get<0>(head));
+    const bool is_linear = std::get<1>(head).is_none();
+    const int64_t rows = matrix.size(0);
+    columns = matrix.size(1);
+    x = {matrix.data(), rows, rows > 1 ? matrix.stride(0) : columns};
+    dtype = dtype_of(matrix);
+    parameters.w1 = parameter(std::get<0>(head), w1, matrix, x_object);
+    if (w1.dims() != 2 || (is_linear && w1.size(0) != 1)) {
+      throw InputError(std::string(is_linear ? "a linear head has a weight" : "w1 is") + " of the shape " +
+                       text(nb::tuple(std::get<0>(head).attr("shape"))) + "; expected [" +
+                       (is_linear ? "1" : "hidden") + ", input]");
+    }
+    if (w1.size(1) != columns) {
+      throw InputError("x has " + std::to_string(columns) + " columns; expected " + std::to_string(w1.size(1)) +
+                       ", the head's input");
+    }
+    if (is_linear) return;
+    hidden = w1.size(0);
+    const Tensor b1(std::get<1>(head)), w2(std::get<2>(head)), b2(std::get<3>(head));
+    parameters.b1 = parameter(std::get<1>(head), b1, matrix, x_object);
+    parameters.w2 = parameter(std::get<2>(head), w2, matrix, x_object);
+    parameters.b2 = parameter(std::get<3>(head), b2, matrix, x_object);
+    if (b1.count() != hidden || w2.count() != hidden || b2.count() != 1) {
+      throw InputError("b1, w2 and b2 have (" + std::to_string(b1.count()) + ", " + std::to_string(w2.count()) + ", " +
+                       std::to_string(b2.count()) + ") elements; expected (" + std::to_string(hidden) + ", " +
+                       std::to_string(hidden) + ", 1)");
+    }
+  }
+
+  PlanOptions options(uint32_t operations) const {
+    return {.rows = x.rows,
+            .input_dim = columns,
+            .hidden_dim = hidden,
+            .operations = operations,
+            .input_dtype = dtype};
+  }
+
+  rh_matrix x;
+  rh_dtype dtype;
+  int64_t columns, hidden = 0;
+  rh_tensors parameters = {};
+
+ private:
+  static float* parameter(nb::handle object, const Tensor& tensor, const Tensor& matrix, nb::handle x_object) {
+    if (!tensor.is_f32() || !tensor.is_contiguous() || !tensor.is_beside(matrix)) {
+      throw InputError("a parameter is " + text(object.attr("dtype")) + " on " + text(object.attr("device")) +
+                       "; expected contiguous float32 on " + text(x_object.attr("device")) + ", as x");
+    }
+    return static_cast<float*>(tensor.data());
+  }
+};
+
+// Tensors that the operators have made for results.
+float* written(nb::handle object) { return object.is_none() ? nullptr : static_cast<float*>(Tensor(object).data()); }
+
+rh_tensors all_written(const nb::list& gradients) {
+  rh_tensors found = {};
+  float** const members[] = {&found.w1, &found.b1, &found.w2, &found.b2};
+  for (size_t i = 0; i < gradients.size(); ++i) *members[i] = written(gradients[i]);
+  return found;
+}
+
+// The activation mask that is kept between forward and backward.
+struct Mask {
+  explicit Mask(nb::handle object) {
+    if (object.is_none()) return;
+    const Tensor tensor(object);
+    data = tensor.data();
+    bytes = sizeof(int64_t) * static_cast<size_t>(tensor.count());
+  }
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+void expect_gradients(const PlaceTuple& place, const PlanOptions& options, const rh_tensors& gradients,
+                      float* input_gradient) {
+  if (!on_cpu(place)) return;
+  const auto input = static_cast<size_t>(options.input_dim), hidden = static_cast<size_t>(options.hidden_dim);
+  expect_writes(gradients.w1, sizeof(float) * input * std::max<size_t>(1, hidden));
+  if (input_gradient) expect_writes(input_gradient, sizeof(float) * static_cast<size_t>(options.rows) * input);
+}
+
+// The pairs for the C interface. PyTorch's index type is int64: narrowed into the `bytes` of its pairs, and refused where
+// that would wrap. On a GPU they come as int32.
 class PairList {
  public:
-  PairList(const PairsTuple& pairs, int64_t rows) {
+  static size_t bytes(const PairsTuple& pairs) {
+    const auto count = static_cast<size_t>(std::get<3>(pairs));
+    return std::get<2>(pairs) == sizeof(int64_t) ? rounded_up(2 * sizeof(int32_t) * count) : 0;
+  }
+  PairList(const PairsTuple& pairs, int64_t rows, void* memory) {
     const auto& [chosen, rejected, bytes, count, margin, weight, label] = pairs;
-    c_ = {count, nullptr, nullptr, at<const float>(margin), at<const float>(weight), at<const float>(label)};
-    if (!chosen) return;
-    c_.chosen = bytes == 4 ? at<const int32_t>(chosen) : narrow("chosen", chosen, count, rows, chosen_);
-    c_.rejected = bytes == 4 ? at<const int32_t>(rejected) : narrow("rejected", rejected, count, rows, rejected_);
+    c_ = {count, at<int32_t>(chosen), at<int32_t>(rejected), at<float>(margin), at<float>(weight), at<float>(label)};
+    if (bytes != sizeof(int64_t)) return;
+    auto* const narrowed = static_cast<int32_t*>(memory);
+    narrow("chosen", at<int64_t>(chosen), count, rows, narrowed);
+    narrow("rejected", at<int64_t>(rejected), count, rows, narrowed + count);
+    c_.chosen = narrowed;
+    c_.rejected = narrowed + count;
   }
   const rh_pairs* get() const { return &c_; }
 
  private:
-  static const int32_t* narrow(const char* name, Address address, int64_t count, int64_t rows,
-                               std::vector<int32_t>& values) {
-    values.resize(static_cast<size_t>(count));
-    const auto* wide = at<const int64_t>(address);
+  static void narrow(const char* name, const int64_t* wide, int64_t count, int64_t rows, int32_t* narrowed) {
+    uint64_t negative = 0;  // in its highest bit: whether any index is, or lies beyond the last row
     for (int64_t i = 0; i < count; ++i) {
-      if (wide[i] < 0 || wide[i] >= rows) {
-        throw InputError(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(wide[i]) +
-                         "; expected 0 to " + std::to_string(rows - 1));
-      }
-      values[static_cast<size_t>(i)] = static_cast<int32_t>(wide[i]);
+      const auto index = static_cast<uint64_t>(wide[i]);
+      negative |= index | (static_cast<uint64_t>(rows - 1) - index);
+      narrowed[i] = static_cast<int32_t>(wide[i]);
     }
-    return values.data();
+    if (!(negative >> 63)) return;
+    const int64_t* bad = std::find_if(wide, wide + count, [rows](int64_t i) { return i < 0 || i >= rows; });
+    throw InputError(std::string(name) + "[" + std::to_string(bad - wide) + "] is " + std::to_string(*bad) +
+                     "; expected 0 to " + std::to_string(rows - 1));
   }
 
   rh_pairs c_;
-  std::vector<int32_t> chosen_, rejected_;
 };
 
 // The activation mask within a workspace.
@@ -126,63 +212,79 @@ void copy_mask(const PlaceTuple& place, const Plan& plan, void* to, const void* 
   }
 }
 
-// Where the mask's address is not 0, it receives what head_backward needs.
-void head_forward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
-                  Address rewards, const MaskTuple& mask) {
-  const auto [kept, room] = mask;
-  const Plan plan(context_of(place), head_options(x, hidden, kept ? RH_BACKWARD : RH_FORWARD));
+// The mask, unless None, receives what head_backward needs. Without rows, what is given is checked and that is all.
+void head_forward(const PlaceTuple& place, nb::handle x, const HeadTuple& head, nb::handle rewards,
+                  nb::handle mask_tensor) {
+  const HeadArguments arguments(x, head);
+  const Mask mask(mask_tensor);
+  float* const r = written(rewards);
+  if (arguments.x.rows == 0) return;
+  const nb::gil_scoped_release released;
+  const Plan plan(context_of(place), arguments.options(mask.data ? RH_BACKWARD : RH_FORWARD));
   const rh_workspace memory = workspace_of(place, plan.workspace_bytes());
-  const rh_matrix rows = matrix(x);
-  const rh_tensors head = tensors(parameters);
-  detail::throw_on_error(rh_forward(plan.get(), &rows, &head, at<float>(rewards), memory));
-  if (kept) copy_mask(place, plan, at<void>(kept), mask_in(memory, plan), room);
+  detail::throw_on_error(rh_forward(plan.get(), &arguments.x, &arguments.parameters, r, memory));
+  if (mask.data) copy_mask(place, plan, mask.data, mask_in(memory, plan), mask.bytes);
 }
 
-void head_backward(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
-                   const MaskTuple& mask, Address reward_gradient, const TensorsTuple& gradients,
-                   Address input_gradient) {
-  const auto [kept, room] = mask;
-  const Plan plan(context_of(place), head_options(x, hidden, input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
+// The gradients are of w1, b1, w2 and b2, or of w1 alone; that of x, unless None, is in float32.
+void head_backward(const PlaceTuple& place, nb::handle x, const HeadTuple& head, nb::handle mask_tensor,
+                   nb::handle reward_gradient, const nb::list& gradients, nb::handle input_gradient) {
+  const HeadArguments arguments(x, head);
+  const Mask mask(mask_tensor);
+  const float* const dr = written(reward_gradient);
+  const rh_tensors results = all_written(gradients);
+  float* const dx = written(input_gradient);
+  if (arguments.x.rows == 0) return;
+  const nb::gil_scoped_release released;
+  const Plan plan(context_of(place), arguments.options(dx ? RH_INPUT_GRADIENT : RH_BACKWARD));
   const rh_workspace memory = workspace_of(place, plan.workspace_bytes());
-  const rh_matrix rows = matrix(x);
-  const rh_tensors head = tensors(parameters), written = tensors(gradients);
-  if (kept) copy_mask(place, plan, mask_in(memory, plan), at<const void>(kept), room);
-  detail::throw_on_error(rh_backward(plan.get(), &rows, &head, at<const float>(reward_gradient), &written,
-                                     at<float>(input_gradient), plan.options().input_dim, memory));
+  if (mask.data) copy_mask(place, plan, mask_in(memory, plan), mask.data, mask.bytes);
+  expect_gradients(place, plan.options(), results, dx);
+  detail::throw_on_error(rh_backward(plan.get(), &arguments.x, &arguments.parameters, dr, &results, dx,
+                                     arguments.columns, memory));
 }
 
 void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const PairsTuple& pairs, double normalizer,
                Address loss, Address reward_gradient) {
-  const PairList list(pairs, rows);
-  const Plan plan(context_of(place), {.rows = rows, .max_pairs = list.get()->count, .operations = RH_PAIR_LOSS});
+  const Plan plan(context_of(place), {.rows = rows, .max_pairs = std::get<3>(pairs), .operations = RH_PAIR_LOSS});
+  const size_t of_list = PairList::bytes(pairs);
+  const rh_workspace memory = workspace_of(place, of_list + plan.workspace_bytes());
+  const PairList list(pairs, rows, memory.data);
   detail::throw_on_error(rh_pair_loss(plan.get(), at<const float>(rewards), rows, list.get(), normalizer,
-                                      at<float>(loss), at<float>(reward_gradient), workspace_of(place, plan.workspace_bytes())));
+                                      at<float>(loss), at<float>(reward_gradient), without(memory, of_list)));
 }
 
-// Forward, loss and gradients of all parameters, and of x where the address of that is not 0.
-void loss_gradients(const PlaceTuple& place, const MatrixTuple& x, int64_t hidden, const TensorsTuple& parameters,
-                    const PairsTuple& pairs, double normalizer, Address loss, const TensorsTuple& gradients,
-                    Address input_gradient) {
-  const PairList list(pairs, std::get<1>(x));
-  PlanOptions options = head_options(x, hidden, RH_PAIR_LOSS | (input_gradient ? RH_INPUT_GRADIENT : RH_BACKWARD));
-  options.max_pairs = list.get()->count;
+// Forward, loss and, as in head_backward, gradients. Without pairs, what is given is checked and that is all.
+void loss_gradients(const PlaceTuple& place, nb::handle x, const HeadTuple& head, const PairsTuple& pairs,
+                    double normalizer, nb::handle loss, const nb::list& gradients, nb::handle input_gradient) {
+  const HeadArguments of_head(x, head);
+  rh_loss_arguments arguments{.struct_size = sizeof arguments,
+                              .x = of_head.x,
+                              .pairs = {},
+                              .normalizer = normalizer,
+                              .parameters = of_head.parameters,
+                              .gradients = all_written(gradients),
+                              .rewards = nullptr,
+                              .reward_gradient = nullptr,
+                              .loss = written(loss),
+                              .input_gradient = written(input_gradient),
+                              .input_gradient_stride = of_head.columns};
+  if (std::get<3>(pairs) == 0) return;
+  const nb::gil_scoped_release released;
+  const bool has_dx = arguments.input_gradient != nullptr;
+  PlanOptions options = of_head.options(RH_PAIR_LOSS | (has_dx ? RH_INPUT_GRADIENT : RH_BACKWARD));
+  options.max_pairs = std::get<3>(pairs);
   const Plan plan(context_of(place), options);
+  const size_t of_list = PairList::bytes(pairs);
   const size_t of_rows = rounded_up(sizeof(float) * static_cast<size_t>(options.rows));
-  const rh_workspace memory = workspace_of(place, 2 * of_rows + plan.workspace_bytes());
-  auto* const rewards = static_cast<std::byte*>(memory.data);
-  const rh_loss_arguments arguments{sizeof arguments,
-                                    matrix(x),
-                                    *list.get(),
-                                    normalizer,
-                                    tensors(parameters),
-                                    tensors(gradients),
-                                    reinterpret_cast<float*>(rewards),
-                                    reinterpret_cast<float*>(rewards + of_rows),
-                                    at<float>(loss),
-                                    at<float>(input_gradient),
-                                    options.input_dim};
-  detail::throw_on_error(
-      rh_loss_gradients(plan.get(), &arguments, {rewards + 2 * of_rows, memory.bytes - 2 * of_rows}));
+  const rh_workspace memory = workspace_of(place, of_list + 2 * of_rows + plan.workspace_bytes());
+  const PairList list(pairs, options.rows, memory.data);
+  const rh_workspace rewards = without(memory, of_list), gradient = without(rewards, of_rows);
+  arguments.pairs = *list.get();
+  arguments.rewards = static_cast<float*>(rewards.data);
+  arguments.reward_gradient = static_cast<float*>(gradient.data);
+  expect_gradients(place, options, arguments.gradients, arguments.input_gradient);
+  detail::throw_on_error(rh_loss_gradients(plan.get(), &arguments, without(gradient, of_rows)));
 }
 
 // AdamW on flat arrays: as linear heads, in parts of at most their greatest width. The steps done advance by 1.
@@ -212,10 +314,12 @@ void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, dou
 void bind_kernels(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   module.attr("HAS_CUDA") = REWARDHEAD_HAS_CUDA != 0;
-  module.def("head_forward", &head_forward, released);
-  module.def("head_backward", &head_backward, released);
+  module.def("head_forward", &head_forward, "place"_a, "x"_a, "head"_a, "rewards"_a, "mask"_a.none());
+  module.def("head_backward", &head_backward, "place"_a, "x"_a, "head"_a, "mask"_a, "reward_gradient"_a, "gradients"_a,
+             "input_gradient"_a.none());
   module.def("pair_loss", &pair_loss, released);
-  module.def("loss_gradients", &loss_gradients, released);
+  module.def("loss_gradients", &loss_gradients, "place"_a, "x"_a, "head"_a, "pairs"_a, "normalizer"_a, "loss"_a,
+             "gradients"_a, "input_gradient"_a.none());
   module.def("adamw", &adamw, released);
 }
 

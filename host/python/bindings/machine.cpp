@@ -2,6 +2,8 @@
 #include "host/python/bindings/machine.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #if REWARDHEAD_HAS_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -94,6 +96,15 @@ rh_workspace workspace(size_t bytes) {
     memory.bytes = bytes;
   }
   return {memory.data, memory.bytes};
+}
+
+void expect_writes(void* memory, size_t bytes) {
+  constexpr size_t kLargestKept = size_t{32} << 20;
+  if (bytes < kLargestKept) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t first = (address + page - 1) / page * page, end = (address + bytes) / page * page;
+  madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
 }
 
 }  // namespace rewardhead::python

@@ -74,35 +74,32 @@ HAS_CUDA: bool
 
 # -1, threads, None; or a GPU, its stream, memory of so many bytes
 _Place = tuple[int, int, Callable[[int], int] | None]
-_Matrix = tuple[int, int, int, int, int]  # address, rows, row stride, columns, index of the dtype
-_Tensors = tuple[int, int, int, int]  # w1, b1, w2, b2; AdamW: parameter, gradient, first and second moments
-_Mask = tuple[int, int]  # what is kept between forward and backward, its bytes; 0, 0 without
+_Head = tuple[Any, Any, Any, Any]  # w1, b1, w2, b2, tensors of PyTorch; of the linear head None after the first
+_Tensors = tuple[int, int, int, int]  # addresses: parameter, gradient, first and second moments
 _Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
 
-def head_forward(place: _Place, x: _Matrix, hidden: int, parameters: _Tensors, rewards: int, mask: _Mask) -> None: ...
+def head_forward(place: _Place, x: Any, head: _Head, rewards: Any, mask: Any) -> None: ...
 def head_backward(
     place: _Place,
-    x: _Matrix,
-    hidden: int,
-    parameters: _Tensors,
-    mask: _Mask,
-    reward_gradient: int,
-    gradients: _Tensors,
-    input_gradient: int,
+    x: Any,
+    head: _Head,
+    mask: Any,
+    reward_gradient: Any,
+    gradients: list[Any],
+    input_gradient: Any,
 ) -> None: ...
 def pair_loss(
     place: _Place, rewards: int, rows: int, pairs: _Pairs, normalizer: float, loss: int, reward_gradient: int
 ) -> None: ...
 def loss_gradients(
     place: _Place,
-    x: _Matrix,
-    hidden: int,
-    parameters: _Tensors,
+    x: Any,
+    head: _Head,
     pairs: _Pairs,
     normalizer: float,
-    loss: int,
-    gradients: _Tensors,
-    input_gradient: int,
+    loss: Any,
+    gradients: list[Any],
+    input_gradient: Any,
 ) -> None: ...
 def adamw(
     place: _Place,

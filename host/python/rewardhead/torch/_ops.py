@@ -25,7 +25,7 @@ from ._dispatch import (
 )
 
 _F32 = torch.float32
-_DTYPES = {_F32: 0, torch.float16: 1, torch.bfloat16: 2}
+_DTYPES = frozenset({_F32, torch.float16, torch.bfloat16})
 _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
 
@@ -42,42 +42,15 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _matrix(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int, int]]:
-    """`x`, or a copy if elements of a row do not lie side by side, which must outlive the address beside it."""
-    dtype, shape = _DTYPES.get(x.dtype), x.shape
-    if dtype is None or len(shape) != 2 or not shape[1]:
+def _rows(x: Tensor) -> Tensor:
+    """`x`, or a copy if elements of a row do not lie side by side."""
+    if x.dtype not in _DTYPES or x.dim() != 2 or not x.shape[1]:
         raise ValueError(
-            f"x is {x.dtype} of the shape {tuple(shape)}; expected float32, float16 or bfloat16, [rows, input]"
+            f"x is {x.dtype} of the shape {tuple(x.shape)}; expected float32, float16 or bfloat16, [rows, input]"
         )
-    rows, columns = shape
-    stride = columns
-    if not x.is_contiguous():  # as what PyTorch negates lazily, the imaginary part of a conjugate, is
-        if x.stride(1) == 1 and x.stride(0) >= columns:
-            stride = x.stride(0)
-        else:
-            x = x.contiguous()
-    return x, (x.data_ptr(), rows, stride, columns, dtype)
-
-
-def _parameters(x: Tensor, w1: Tensor, b1, w2, b2):
-    """hidden, and addresses; linear head: w1 [1, input] alone, hidden 0."""
-    device = x.get_device()
-    for tensor in (w1,) if b1 is None else (w1, b1, w2, b2):
-        if tensor.dtype is not _F32 or tensor.get_device() != device or not tensor.is_contiguous():
-            raise ValueError(
-                f"a parameter is {tensor.dtype} on {tensor.device}; expected contiguous float32 on {x.device}, as x"
-            )
-    hidden, width = w1.shape
-    if width != x.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} columns; expected {width}, the head's input")
-    if b1 is None:
-        if hidden != 1:
-            raise ValueError(f"a linear head has a weight of the shape {tuple(w1.shape)}; expected [1, input]")
-        return 0, (w1.data_ptr(), 0, 0, 0)
-    if b1.numel() != hidden or w2.numel() != hidden or b2.numel() != 1:
-        sizes = (b1.numel(), w2.numel(), b2.numel())
-        raise ValueError(f"b1, w2 and b2 have {sizes} elements; expected {(hidden, hidden, 1)}")
-    return hidden, (w1.data_ptr(), b1.data_ptr(), w2.data_ptr(), b2.data_ptr())
+    if x.is_contiguous():  # what PyTorch negates lazily, the imaginary part of a conjugate, is not
+        return x
+    return x if x.stride(1) == 1 and x.stride(0) >= x.shape[1] else x.contiguous()
 
 
 def _pairs(like: Tensor, rows: int, chosen, rejected, margin, weight, label):
@@ -134,19 +107,13 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
     return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 
-def _mask(mask: Tensor) -> tuple[int, int]:
-    return mask.data_ptr(), 8 * mask.numel()
-
-
 # ---- score: rewards alone, nothing kept for a gradient ----
 
 
 def _score(x, w1, b1, w2, b2):
-    x, matrix = _matrix(x)
-    hidden, parameters = _parameters(x, w1, b1, w2, b2)
-    rewards = w1.new_empty(matrix[1])
-    if matrix[1]:
-        _core.head_forward(place(x), matrix, hidden, parameters, rewards.data_ptr(), (0, 0))
+    x = _rows(x)
+    rewards = w1.new_empty(x.size(0))
+    _core.head_forward(place(x), x, (w1, b1, w2, b2), rewards, None)
     return rewards
 
 
@@ -160,12 +127,9 @@ define("score", f"{_HEAD}) -> Tensor", _score, _score_fake)
 
 
 def _head_forward(x, w1, b1, w2, b2):
-    x, matrix = _matrix(x)
-    hidden, parameters = _parameters(x, w1, b1, w2, b2)
-    rewards = w1.new_empty(matrix[1])
-    mask = x.new_empty(_mask_words(x, w1, b1), dtype=torch.int64)
-    if matrix[1]:
-        _core.head_forward(place(x), matrix, hidden, parameters, rewards.data_ptr(), _mask(mask))
+    x = _rows(x)
+    rewards, mask = _head_forward_fake(x, w1, b1, w2, b2)
+    _core.head_forward(place(x), x, (w1, b1, w2, b2), rewards, mask)
     return rewards, mask
 
 
@@ -179,32 +143,28 @@ define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forwa
 
 
 def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
-    x, matrix = _matrix(x)
-    hidden, parameters = _parameters(x, w1, b1, w2, b2)
-    _require(reward_gradient.shape == (matrix[1],), f"reward_gradient has the shape {tuple(reward_gradient.shape)}")
+    x = _rows(x)
+    rows = x.size(0)
+    _require(reward_gradient.shape == (rows,), f"reward_gradient has the shape {tuple(reward_gradient.shape)}")
     words = _mask_words(x, w1, b1)
     if mask.shape != (words,) or mask.dtype != torch.int64 or mask.device != x.device:
         raise ValueError(
             f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; expected that of the forward, int64, [{words}]"
         )
     reward_gradient = reward_gradient.to(torch.float32).contiguous()
-    gradients = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
-    if not matrix[1]:
-        return tuple(gradient.zero_() for gradient in gradients)
-    input_gradient = gradients[4]
-    if need_x and x.dtype != torch.float32:
-        input_gradient = x.new_empty(x.shape, dtype=torch.float32)
-    _core.head_backward(
-        place(x),
-        matrix,
-        hidden,
-        parameters,
-        _mask(mask),
-        reward_gradient.data_ptr(),
-        tuple(gradient.data_ptr() for gradient in gradients[:4]),  # 0 of empty ones
-        input_gradient.data_ptr() if need_x else 0,
-    )
-    return (*gradients[:4], input_gradient.to(x.dtype))
+    *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
+    wide = _wide(x, dx) if need_x else None
+    written = gradients[: 1 if b1 is None else 4]
+    _core.head_backward(place(x), x, (w1, b1, w2, b2), mask, reward_gradient, written, wide)
+    if rows == 0:
+        for gradient in written:
+            gradient.zero_()
+    return (*gradients, wide.to(x.dtype) if need_x else dx)
+
+
+def _wide(x, dx):
+    """`dx`, or what its float32 numbers are written in before they are rounded to the type of x."""
+    return dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
 
 
 def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
@@ -251,29 +211,16 @@ define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient
 
 
 def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
-    x, matrix = _matrix(x)
-    hidden, parameters = _parameters(x, w1, b1, w2, b2)
-    count, pairs, _kept = _pairs(x, matrix[1], chosen, rejected, margin, weight, label)
+    x = _rows(x)
+    count, pairs, _kept = _pairs(x, x.size(0), chosen, rejected, margin, weight, label)
     outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x)
+    loss, *gradients = outputs
+    dx = _wide(x, gradients.pop()) if need_x else None
+    _core.loss_gradients(place(x), x, (w1, b1, w2, b2), pairs, normalizer, loss, gradients, dx)
     if count == 0:
         return [tensor.zero_() for tensor in outputs]
-    input_gradient = None
     if need_x:
-        input_gradient = outputs[-1] if x.dtype is _F32 else x.new_empty(x.shape, dtype=_F32)
-    addresses = [tensor.data_ptr() for tensor in outputs]
-    _core.loss_gradients(
-        place(x),
-        matrix,
-        hidden,
-        parameters,
-        pairs,
-        normalizer,
-        addresses[0],
-        tuple(addresses[1:5]) if hidden else (addresses[1], 0, 0, 0),
-        _address(input_gradient),
-    )
-    if need_x and x.dtype is not _F32:
-        outputs[-1] = input_gradient.to(x.dtype)
+        outputs[-1] = dx.to(x.dtype)
     return outputs
 
 

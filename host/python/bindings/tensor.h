@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+
+namespace rewardhead::python {
+
+// What kernels need to know of a tensor of PyTorch; valid as long as Python holds the tensor. Read through the table of C
+// functions that its type offers for that (DLPack 1.3, DLPackExchangeAPI), because the five tensors of a head, asked from
+// Python for their types, places, shapes and addresses, take longer than to score a row. The GIL is held.
+class Tensor {
+ public:
+  explicit Tensor(nanobind::handle object);
+
+  void* data() const { return view_.data; }
+  int dims() const { return view_.dims; }
+  int64_t size(int dim) const { return view_.sizes[dim]; }
+  int64_t stride(int dim) const { return view_.strides[dim]; }
+  int64_t count() const;  // of elements
+  int code() const { return view_.code; }
+  int bits() const { return view_.bits; }
+  bool is_contiguous() const;
+  bool is_f32() const;
+  bool is_beside(const Tensor& other) const;  // on the same device
+
+ private:
+  // DLTensor of DLPack 1.3, whose numbers these are too: 2 is IEEE floating point, 4 bfloat16.
+  struct View {
+    void* data;
+    int32_t device_type, device;
+    int32_t dims;
+    uint8_t code, bits;
+    uint16_t lanes;
+    int64_t* sizes;
+    int64_t* strides;
+    uint64_t byte_offset;
+  };
+  View view_;
+};
+
+}  // namespace rewardhead::python
