@@ -106,7 +106,7 @@ def test_the_wheel(wheel, tmp_path):
         (tmp_path / "user.py").write_text("import rewardhead\nrewardhead.RewardModel([[0.0]], hidden='two')\n")
         mypy = [sys.executable, "-m", "mypy", "--no-incremental", "--cache-dir", os.devnull]
         command = [*mypy, "--python-executable", python, "user.py"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert "Found 1 error" in done.stdout and '"hidden" to "RewardModel" has incompatible type "str"' in done.stdout
     for binary in [site / "rewardhead" / "rewardhead", *(site / "rewardhead").glob("_core*.so")]:
         needs = [line.split()[0] for line in run("ldd", binary).splitlines()]
