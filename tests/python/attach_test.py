@@ -224,6 +224,20 @@ def test_bfloat16_model():
     assert model.score.weight.grad.any()
 
 
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_autocast(hidden):
+    ids, mask = batch()
+    model = rht.attach(stock(), hidden)
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=ids, attention_mask=mask).logits
+        loss = rht.bradley_terry_loss(logits[:, 0])
+    assert logits.dtype == loss.dtype == torch.float32 and not torch.equal(logits, expected)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0.02)
+    loss.backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
 def test_refusal(tmp_path):
     model = rht.attach(stock())
     ids, mask = batch()

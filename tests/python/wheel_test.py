@@ -2,6 +2,7 @@
 """`pip install .`: a wheel that, with NumPy alone and away from the source, trains, scores and is the program."""
 
 import email
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -101,6 +102,12 @@ def test_the_wheel(wheel, tmp_path):
     assert (site / "rewardhead" / "py.typed").exists() and (site / "rewardhead" / "_core.pyi").exists()
     version = wheel.name.split("-")[1]
     assert run(python, "-m", "rewardhead", "--version", cwd=tmp_path, env=clean).strip() == version
+    if importlib.util.find_spec("mypy"):  # its types are found, and used
+        (tmp_path / "user.py").write_text("import rewardhead\nrewardhead.RewardModel([[0.0]], hidden='two')\n")
+        mypy = [sys.executable, "-m", "mypy", "--no-incremental", "--cache-dir", os.devnull]
+        command = [*mypy, "--python-executable", python, "user.py"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert "Found 1 error" in done.stdout and '"hidden" to "RewardModel" has incompatible type "str"' in done.stdout
     for binary in [site / "rewardhead" / "rewardhead", *(site / "rewardhead").glob("_core*.so")]:
         needs = [line.split()[0] for line in run("ldd", binary).splitlines()]
         foreign = [

@@ -28,8 +28,8 @@ def attach(model: nn.Module, hidden: int = 0) -> nn.Module:
 
     hidden=0 keeps its linear ``score``: same weight, same name, and the stock class reads what ``save_pretrained``
     writes. With hidden > 0 the head is new (as torch.nn.Linear starts), the config says so, `from_pretrained` reads
-    what ``save_pretrained`` writes, and the stock classes refuse it; so does a ``Trainer`` that is to resume from it, as
-    it reads the config.
+    what ``save_pretrained`` writes, and the stock classes refuse it; so does a ``Trainer`` that is to resume from it,
+    as it reads the config.
 
     Changes `model` and returns it: its class becomes a subclass of its own, under the same name, so it is copied,
     pickled and saved whole as any model. It needs num_labels=1. Its ``logits`` are the rewards, [batch, 1] float32.
