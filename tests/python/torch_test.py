@@ -623,7 +623,7 @@ def test_traced_scoring_scores_what_it_is_given(hidden):
 
 def test_kernels_release_the_gil(monkeypatch):
     assert not lets_other_threads_run(lambda: sum(range(1000)), seconds=0.3)
-    kernels = ["head_forward", "head_backward", "pair_loss", "linear_loss_gradients", "adamw"]
+    kernels = ["head_forward", "head_backward", "pair_loss", "loss_gradients", "adamw"]
     found = {}
 
     def watch(name, kernel):
@@ -638,6 +638,7 @@ def test_kernels_release_the_gil(monkeypatch):
         head, x, chosen, rejected, _ = problem(hidden=hidden)
         optimizer = rht.AdamW(head.parameters())
         rht.preference_loss(head, x, chosen, rejected).backward()
+        rht.bradley_terry_loss(head(x), chosen, rejected).backward()
         optimizer.step()
     assert found == dict.fromkeys(kernels, True)
 
