@@ -183,7 +183,7 @@ class Model:
         moved = 2 * PLANES * hidden * w.input + 4 * w.rows * w.input + w.rows * hidden / 8
         steps, tensor_passes = PLANES * math.ceil(hidden / tile.step), passes(PLANES, PLANES) / PLANES
         one = product(card, tile, w.rows, w.input, steps, tensor_passes, 1, moved)
-        return self.planes_of_w1() + [SMALL, SMALL] + [one] * w.members
+        return self.planes_of_w1() + [SMALL, SMALL, w.members * one]
 
     def step(self):
         if self.workload.hidden == 0 and self.workload.adjacent:  # X is read once

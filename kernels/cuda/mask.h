@@ -29,8 +29,8 @@ constexpr int kMaskBlockWords = 32, kMaskBlockBytes = 128, kMaskBlockRows = 16, 
 struct MaskedOperand {
   const uint32_t* mask;
   int mask_row_blocks;
-  int first_block;    // dX: unit block of the mask where k begins
-  const uint16_t* v;  // dW1: [members][planes][v_stride]; dX: [planes][v_stride]; zeros past k
+  int members;        // dX: whose sums a block adds, one after another, each over its own units; dW1: 1
+  const uint16_t* v;  // [members of the head][planes][v_stride]; zeros past k
   int64_t v_stride;   // k up to a multiple of 64
   int v_planes;
 };

@@ -14,10 +14,9 @@ struct MaskedOutput {
   float* out;         // dW1: [members, hidden, columns]; dX: [rows, out_stride]
   int64_t out_stride;
   bool vectors;          // rows of `out` are aligned to 8 bytes
-  const float* unscale;  // of v: [members], of dX [1]
+  const float* unscale;  // of v: [members]
   // Of dX.
-  const float* row_scale;  // dr
-  bool add;                // to what `out` holds
+  const float* row_scale;  // dr: [members, rows]
   // Of dW1.
   const float* w1;  // [members, hidden, columns]
   const float* w2;  // [members, hidden]
@@ -28,26 +27,27 @@ struct MaskedOutput {
   int64_t part_stride;  // columns up to whole tiles
 };
 
-// One row of a tile: this lane's pairs of columns column + 8 j, + 1; a quad of lanes has the row's. dot_index: which part
-// of the columns this is. g: sum of bit v of the row, where has_g.
+// One row of a tile: this lane's pairs of columns column + 8 j, + 1; a quad of lanes has the row's. turn: of dW1 the part
+// of the sum, of dX the member, whose predecessors' sums the row holds. dot_index: which part of the columns this is. g:
+// sum of bit v of the row, where has_g.
 template <bool kRowsAreUnits, int kPairs>
-RH_DEVICE void finish_row(const MaskedOutput& p, int split, int row, int column, int dot_index, bool has_g, float g,
+RH_DEVICE void finish_row(const MaskedOutput& p, int turn, int row, int column, int dot_index, bool has_g, float g,
                           const float (&x)[kPairs], const float (&y)[kPairs]) {
   const bool is_first = ptx::thread_index() % 4 == 0;
   if constexpr (kRowsAreUnits) {
-    if (has_g && is_first && row < p.rows) ptx::stg32f(p.g + int64_t{split} * p.rows + row, g);
+    if (has_g && is_first && row < p.rows) ptx::stg32f(p.g + int64_t{turn} * p.rows + row, g);
     if (p.parts) {
       if (row >= p.rows) return;
-      float* const to = p.parts + (int64_t{split} * p.rows + row) * p.part_stride + column;
+      float* const to = p.parts + (int64_t{turn} * p.rows + row) * p.part_stride + column;
       RH_UNROLL for (int j = 0; j < kPairs; ++j) ptx::stg64f(to + 8 * j, x[j], y[j]);
       return;
     }
   }
-  const int block = row / 64, member = kRowsAreUnits ? block / p.member_blocks : 0;
+  const int block = row / 64, member = kRowsAreUnits ? block / p.member_blocks : turn;
   const int own = kRowsAreUnits ? row - member * p.member_blocks * 64 : row;  // among its member's units
   const bool live = row < p.rows && (!kRowsAreUnits || own < p.hidden);
   const int out_row = kRowsAreUnits ? member * p.hidden + own : row;
-  const float* const scales = kRowsAreUnits ? p.w2 + out_row : p.row_scale + row;
+  const float* const scales = kRowsAreUnits ? p.w2 + out_row : p.row_scale + int64_t{member} * p.rows + row;
   const float scale = live ? ptx::ldg32f(scales) * ptx::ldg32f(p.unscale + member) : 0.0f;
   float dot = 0;
   RH_UNROLL for (int j = 0; j < kPairs; ++j) {
@@ -60,7 +60,7 @@ RH_DEVICE void finish_row(const MaskedOutput& p, int split, int row, int column,
       if (second) dot = fmaf(y[j], ptx::ldg32f(w1 + 1), dot);
     }
     float* const to = p.out + out_row * p.out_stride + k;
-    const bool adds = !kRowsAreUnits && p.add;
+    const bool adds = !kRowsAreUnits && member > 0;
     if (p.vectors && second && !adds) {
       ptx::stg64f(to, scale * x[j], scale * y[j]);
     } else {

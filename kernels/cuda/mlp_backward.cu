@@ -8,7 +8,7 @@
 //    one thread a unit makes db1 and dw2 of them.
 // 3. Where tiles are few, the sum over rows is split: step 2 leaves parts of G and g, and a block a unit adds them in
 //    ascending order and has dW1, db1 and dw2 at once.
-// 4. db2; and dX by the masked product over hidden units, members one after another in ascending order.
+// 4. db2; and dX by the masked product over hidden units, in which a block adds its tile's members in ascending order.
 //
 // Bounds (predictions): the products the tensor cores; the finishing kernels memory, 4 B a part and element of G.
 #include "kernels/cuda/mlp.h"
@@ -148,6 +148,7 @@ MaskedProduct masked_product(const MlpPlan& plan, const BackwardArguments& a) {
   product.half = is_half(plan);
   product.mask = reinterpret_cast<const uint32_t*>(a.mask);
   product.mask_row_blocks = static_cast<int>(mask_row_blocks(a.x.rows));
+  product.members = 1;
   product.v_planes = plan.planes;
   product.splits = 1;
   product.output.columns = static_cast<int>(plan.input);
@@ -225,25 +226,18 @@ cudaError_t input_gradient(const MlpPlan& plan, const BackwardArguments& a, cons
   if (const cudaError_t error = split_vector(w2, stream)) return error;
 
   MaskedProduct product = masked_product(plan, a);
+  product.members = static_cast<int>(plan.members);
+  product.b = w1;
+  product.v = scratch.w2;
   product.v_stride = units.padded_hidden;
   MaskedOutput& output = product.output;
   output.rows = static_cast<int>(a.x.rows);
+  output.unscale = scratch.w2_unscale;
+  output.row_scale = a.reward_gradient;
   output.out = a.input_gradient;
   output.out_stride = a.input_gradient_stride;
   output.vectors = has_aligned_pairs(a.input_gradient, a.input_gradient_stride);
-  for (int64_t member = 0; member < plan.members; ++member) {
-    // The member's rows of each plane; planes stay as far apart as they are.
-    product.b = w1;
-    product.b.data += member * units.padded_hidden * w1.stride;
-    product.b.rows = units.padded_hidden;
-    product.v = scratch.w2 + member * plan.planes * units.padded_hidden;
-    product.first_block = static_cast<int>(member * units.member_blocks);
-    output.unscale = scratch.w2_unscale + member;
-    output.row_scale = a.reward_gradient + member * a.x.rows;
-    output.add = member > 0;
-    if (const cudaError_t error = launch_product(plan, product, stream)) return error;
-  }
-  return cudaSuccess;
+  return launch_product(plan, product, stream);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct ForwardProduct : ForwardResult {
 // sum_k bit(row, k) v[k] B[k, column], and the backward's epilogue. dW1: rows are units; dX: rows are rows of X.
 struct MaskedProduct : MaskedOperand {
   bool rows_are_units;
-  Planes b;  // rows: k
+  Planes b;  // rows: k, of dX of all members
   bool half;
   int splits;
   MaskedOutput output;
@@ -45,14 +45,14 @@ inline ForwardTiles forward_tiles(const ForwardProduct& product, int tile_rows, 
 }
 
 struct MaskedTiles : MaskedOperand {
-  int b_planes, k;
+  int b_planes, k;  // dX: of one member, a multiple of 64
   int tiles_n, tiles;
   int splits;
   MaskedOutput output;
 };
 inline MaskedTiles masked_tiles(const MaskedProduct& product, int tile_rows, int tile_columns) {
   const int tiles_n = static_cast<int>(ceil_divide(product.b.columns, tile_columns));
-  return {product, product.b.planes, static_cast<int>(product.b.rows), tiles_n,
+  return {product, product.b.planes, static_cast<int>(product.b.rows / product.members), tiles_n,
           static_cast<int>(ceil_divide(product.output.rows, tile_rows)) * tiles_n, product.splits, product.output};
 }
 

@@ -59,18 +59,19 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
   const int copy_column = column0 + static_cast<int>(thread % 16) * 8;
   const int columns_left = p.output.columns - copy_column;
   const uint32_t copy_bytes = columns_left >= 8 ? 16 : columns_left > 0 ? 2 * columns_left : 0;
-  const auto copy_stage = [&](int step) {
+  const auto copy_stage = [&](int member, int step) {
     const uint32_t stage = static_cast<uint32_t>((step - begin) % T::kStages * T::kStageBytes);
     const int plane = p.b_planes - 1 - step / plane_steps, k0 = step % plane_steps * T::kK;
     const int row = k0 + static_cast<int>(thread / 16);
-    const uint16_t* const b = p.b + plane * p.b_plane + row * p.b_stride + copy_column;  // read where bytes are valid
+    // Read where bytes are valid.
+    const uint16_t* const b = p.b + plane * p.b_plane + (int64_t{member} * p.k + row) * p.b_stride + copy_column;
     RH_UNROLL for (int i = 0; i < 4; ++i) {
       ptx::cp_async16(copy_to + stage + i * 16 * 256, b + i * 16 * p.b_stride, row + 16 * i < p.k ? copy_bytes : 0);
     }
     const uint32_t bits = shared + stage + T::kBBytes, v = bits + T::kMaskBytes;
     if (thread < 128) {  // dW1: 4 unit blocks x 4 row blocks; dX: one unit block x 16 row blocks
       const int piece = static_cast<int>(thread / 8);
-      const int unit_block = kRowsAreUnits ? row0 / 64 + piece / 4 : p.first_block + k0 / 64;
+      const int unit_block = kRowsAreUnits ? row0 / 64 + piece / 4 : (member * p.k + k0) / 64;
       const int row_block = kRowsAreUnits ? k0 / 16 + piece % 4 : row0 / 16 + piece;
       const uint32_t* const from = p.mask + (int64_t{unit_block} * p.mask_row_blocks + row_block) * kMaskBlockWords;
       ptx::cp_async16(bits + thread * 16, from + thread % 8 * 4, 16);
@@ -79,77 +80,84 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
       const int v_plane = piece / 8 / (kRowsAreUnits ? T::kUnitBlocks : 1);
       const int unit_block = row0 / 64 + v_block;
       const bool exists = kRowsAreUnits && unit_block * 64 < p.output.rows;
-      const int member = exists ? unit_block / p.output.member_blocks : 0;
+      const int v_member = exists ? unit_block / p.output.member_blocks : member;
       if (v_plane < p.v_planes) {
         ptx::cp_async16(v + v_plane * T::kVBytes + v_block * 128 + thread % 8 * 16,
-                        p.v + (int64_t{member} * p.v_planes + v_plane) * p.v_stride + k0 + thread % 8 * 8, 16);
+                        p.v + (int64_t{v_member} * p.v_planes + v_plane) * p.v_stride + k0 + thread % 8 * 8, 16);
       }
     }
   };
 
-  float sum[4][8][4], ones[4][4];
-  RH_UNROLL for (auto& a : sum) RH_UNROLL for (auto& b : a) RH_UNROLL for (auto& c : b) c = 0.0f;
-  RH_UNROLL for (auto& a : ones) RH_UNROLL for (auto& c : a) c = 0.0f;
   const bool sums_v = kRowsAreUnits && tile_n == 0 && warp_column == 0;
-
-  RH_UNROLL for (int s = 0; s < T::kStages - 1; ++s) {
-    if (begin + s < end) copy_stage(begin + s);
-    ptx::cp_async_commit();
-  }
   const uint32_t b_row = lane % 16, b_chunk = warp_column / 8 + lane / 16;
-  for (int step = begin; step < end; ++step) {
-    ptx::cp_async_wait<T::kStages - 2>();
-    ptx::syncthreads();  // this stage has landed for everyone, and everyone has left the one before
-    if (step + T::kStages - 1 < end) copy_stage(step + T::kStages - 1);
-    ptx::cp_async_commit();
-    const uint32_t stage = shared + static_cast<uint32_t>((step - begin) % T::kStages * T::kStageBytes);
-    const uint32_t bits = stage + T::kBBytes;
-    const uint32_t v = bits + T::kMaskBytes + (kRowsAreUnits ? warp_row / 64 * 128 : 0) + q * 4;
-    const int b_plane = p.b_planes - 1 - step / plane_steps;
-    uint32_t own[4] = {};
-    if constexpr (!kRowsAreUnits) {
-      RH_UNROLL for (int i = 0; i < 4; ++i) own[i] = ptx::lds32(bits + (warp_row / 16 + i) * 128 + lane * 4);
+  const int members = kRowsAreUnits ? 1 : p.members;
+  for (int member = 0; member < members; ++member) {
+    if (member > 0) ptx::syncthreads();  // everyone has left the stages of the one before
+    float sum[4][8][4], ones[4][4];
+    RH_UNROLL for (auto& a : sum) RH_UNROLL for (auto& b : a) RH_UNROLL for (auto& c : b) c = 0.0f;
+    RH_UNROLL for (auto& a : ones) RH_UNROLL for (auto& c : a) c = 0.0f;
+
+    RH_UNROLL for (int s = 0; s < T::kStages - 1; ++s) {
+      if (begin + s < end) copy_stage(member, begin + s);
+      ptx::cp_async_commit();
     }
-    RH_UNROLL for (int k = 0; k < 4; ++k) {
-      uint32_t b[4][4];
-      RH_UNROLL for (int j = 0; j < 4; ++j) {
-        ptx::ldmatrix_x4_trans(b[j], stage + swizzle256(b_row + 16 * k, b_chunk + 2 * j));
+    for (int step = begin; step < end; ++step) {
+      ptx::cp_async_wait<T::kStages - 2>();
+      ptx::syncthreads();  // this stage has landed for everyone, and everyone has left the one before
+      if (step + T::kStages - 1 < end) copy_stage(member, step + T::kStages - 1);
+      ptx::cp_async_commit();
+      const uint32_t stage = shared + static_cast<uint32_t>((step - begin) % T::kStages * T::kStageBytes);
+      const uint32_t bits = stage + T::kBBytes;
+      const uint32_t v = bits + T::kMaskBytes + (kRowsAreUnits ? warp_row / 64 * 128 : 0) + q * 4;
+      const int b_plane = p.b_planes - 1 - step / plane_steps;
+      uint32_t own[4] = {};
+      if constexpr (!kRowsAreUnits) {
+        RH_UNROLL for (int i = 0; i < 4; ++i) own[i] = ptx::lds32(bits + (warp_row / 16 + i) * 128 + lane * 4);
       }
-      uint32_t w0 = 0, w1 = 0;
-      if constexpr (kRowsAreUnits) {
-        const uint32_t word = bits + (warp_row / 16 + k) * 128 + (8 * q + g / 2) * 4;
-        w0 = ptx::lds32(word) >> (g % 2);
-        w1 = ptx::lds32(word + 16) >> (g % 2);
-      }
-      for (int v_plane = v_planes_with(p.b_planes, p.v_planes, b_plane) - 1; v_plane >= 0; --v_plane) {
-        const uint32_t v_low = ptx::lds32(v + v_plane * T::kVBytes + k * 32);
-        const uint32_t v_high = ptx::lds32(v + v_plane * T::kVBytes + k * 32 + 16);
-        RH_UNROLL for (int i = 0; i < 4; ++i) {
-          uint32_t a[4];
-          if constexpr (kRowsAreUnits) {
-            expand_mask<true>(a, w0, w1, i, v_low, v_high);
-          } else {
-            expand_mask<false>(a, own[i], own[i] >> 1, k, v_low, v_high);
+      RH_UNROLL for (int k = 0; k < 4; ++k) {
+        uint32_t b[4][4];
+        RH_UNROLL for (int j = 0; j < 4; ++j) {
+          ptx::ldmatrix_x4_trans(b[j], stage + swizzle256(b_row + 16 * k, b_chunk + 2 * j));
+        }
+        uint32_t w0 = 0, w1 = 0;
+        if constexpr (kRowsAreUnits) {
+          const uint32_t word = bits + (warp_row / 16 + k) * 128 + (8 * q + g / 2) * 4;
+          w0 = ptx::lds32(word) >> (g % 2);
+          w1 = ptx::lds32(word + 16) >> (g % 2);
+        }
+        for (int v_plane = v_planes_with(p.b_planes, p.v_planes, b_plane) - 1; v_plane >= 0; --v_plane) {
+          const uint32_t v_low = ptx::lds32(v + v_plane * T::kVBytes + k * 32);
+          const uint32_t v_high = ptx::lds32(v + v_plane * T::kVBytes + k * 32 + 16);
+          RH_UNROLL for (int i = 0; i < 4; ++i) {
+            uint32_t a[4];
+            if constexpr (kRowsAreUnits) {
+              expand_mask<true>(a, w0, w1, i, v_low, v_high);
+            } else {
+              expand_mask<false>(a, own[i], own[i] >> 1, k, v_low, v_high);
+            }
+            RH_UNROLL for (int j = 0; j < 8; ++j) {
+              ptx::mma_m16n8k16<kInput>(sum[i][j], a, b[j / 2][2 * (j % 2)], b[j / 2][2 * (j % 2) + 1]);
+            }
+            if (sums_v && b_plane == 0) ptx::mma_m16n8k16<kInput>(ones[i], a, kOnes, kOnes);
           }
-          RH_UNROLL for (int j = 0; j < 8; ++j) {
-            ptx::mma_m16n8k16<kInput>(sum[i][j], a, b[j / 2][2 * (j % 2)], b[j / 2][2 * (j % 2) + 1]);
-          }
-          if (sums_v && b_plane == 0) ptx::mma_m16n8k16<kInput>(ones[i], a, kOnes, kOnes);
         }
       }
     }
-  }
 
-  RH_UNROLL for (int i = 0; i < 4; ++i) {
-    RH_UNROLL for (int half = 0; half < 2; ++half) {
-      const int row = row0 + static_cast<int>(warp_row + 8 * half + g) + 16 * i;
-      float x[8], y[8];
-      RH_UNROLL for (int j = 0; j < 8; ++j) {
-        x[j] = sum[i][j][2 * half];
-        y[j] = sum[i][j][2 * half + 1];
+    // Shuffled, so that the compiler does not keep all that follows from them in registers from one member to the next.
+    const int own_row0 = static_cast<int>(ptx::uniform(row0)), own_column0 = static_cast<int>(ptx::uniform(column0));
+    RH_UNROLL for (int i = 0; i < 4; ++i) {
+      RH_UNROLL for (int half = 0; half < 2; ++half) {
+        const int row = own_row0 + static_cast<int>(warp_row + 8 * half + g) + 16 * i;
+        float x[8], y[8];
+        RH_UNROLL for (int j = 0; j < 8; ++j) {
+          x[j] = sum[i][j][2 * half];
+          y[j] = sum[i][j][2 * half + 1];
+        }
+        finish_row<kRowsAreUnits>(p.output, kRowsAreUnits ? split : member, row,
+                                  own_column0 + static_cast<int>(warp_column + 2 * q),
+                                  tile_n * 2 + static_cast<int>(warp % 2), sums_v, ones[i][2 * half], x, y);
       }
-      finish_row<kRowsAreUnits>(p.output, split, row, column0 + static_cast<int>(warp_column + 2 * q),
-                                tile_n * 2 + static_cast<int>(warp % 2), sums_v, ones[i][2 * half], x, y);
     }
   }
 }

@@ -39,7 +39,11 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
   constexpr int kVBlocks = kRowsAreUnits ? T::kUnitBlocks : 1;
   const uint32_t thread = ptx::thread_index(), lane = thread % 32, warp = ptx::uniform(thread / 32);
   const uint32_t shared = ptx::smem_base(), full = shared + T::kBarriers, empty = full + 8 * T::kStages;
-  const int all_tiles = p.tiles * p.splits, tile_step = static_cast<int>(ptx::block_count());
+  // In each turn a block makes a tile of one part of dW1's sum, or adds one member to its tile of dX.
+  const int all_tiles = p.tiles * p.splits, members = kRowsAreUnits ? 1 : p.members;
+  const auto index_of = [&](int turn) {
+    return static_cast<int>(ptx::block_index()) + turn / members * static_cast<int>(ptx::block_count());
+  };
   const int plane_steps = (p.k + T::kK - 1) / T::kK, all_steps = p.b_planes * plane_steps;
   const auto split_begin = [&](int split) { return static_cast<int>(int64_t{all_steps} * split / p.splits); };
   const auto b_plane_of = [&](int step) { return p.b_planes - 1 - step / plane_steps; };
@@ -58,14 +62,15 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
   if (warp < 4) {  // ---- copies: one thread; warps 1 to 3 only give their registers away
     ptx::setmaxnreg_dec<40>();
     if (warp == 0 && ptx::elect_one()) {
-      for (int index = static_cast<int>(ptx::block_index()); index < all_tiles; index += tile_step) {
-        const int split = index / p.tiles, tile = index % p.tiles;
+      for (int turn = 0; index_of(turn) < all_tiles; ++turn) {
+        const int split = index_of(turn) / p.tiles, tile = index_of(turn) % p.tiles, member = turn % members;
         const int row0 = tile / p.tiles_n * T::kRows, column0 = tile % p.tiles_n * T::kColumns;
         const int end = split_begin(split + 1);
-        int member[kVBlocks] = {};  // dW1: of each block of 64 units that exists
-        RH_UNROLL for (int c = 0; c < kVBlocks; ++c) {
+        const int first_k = member * p.k;  // of B and of the mask's units
+        int v_member[kVBlocks] = {member};
+        RH_UNROLL for (int c = 0; c < kVBlocks; ++c) {  // dW1: of each block of 64 units that exists
           const int unit_block = row0 / 64 + c;
-          if (kRowsAreUnits && unit_block * 64 < p.output.rows) member[c] = unit_block / p.output.member_blocks;
+          if (kRowsAreUnits && unit_block * 64 < p.output.rows) v_member[c] = unit_block / p.output.member_blocks;
         }
         for (int step = split_begin(split); step < end; ++step, ring.advance()) {
           ptx::mbar_wait(empty + 8 * ring.slot, ring.phase ^ 1);
@@ -74,8 +79,8 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
           const uint32_t bits = shared + T::kMask + ring.slot * T::kMaskBytes, v = shared + T::kV + ring.slot * 3 * T::kVBytes;
           ptx::mbar_expect_tx(bar, T::kBBytes + T::kMaskBytes + p.v_planes * kVBlocks * 128);
           const ptx::TensorMap* const map = &p.b[b_plane_of(step)];
-          ptx::tma_load_2d(b, map, bar, column0, k0);
-          ptx::tma_load_2d(b + T::kBBytes / 2, map, bar, column0 + 64, k0);
+          ptx::tma_load_2d(b, map, bar, column0, first_k + k0);
+          ptx::tma_load_2d(b + T::kBBytes / 2, map, bar, column0 + 64, first_k + k0);
           // dW1: 4 unit blocks x 4 row blocks; dX: one unit block x 16 row blocks.
           const auto mask_block = [&](int unit_block, int row_block) {
             return p.mask + (int64_t{unit_block} * p.mask_row_blocks + row_block) * kMaskBlockWords;
@@ -83,12 +88,12 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
           if constexpr (kRowsAreUnits) {
             for (int c = 0; c < 4; ++c) ptx::bulk_load(bits + 512 * c, mask_block(row0 / 64 + c, k0 / 16), 512, bar);
           } else {
-            ptx::bulk_load(bits, mask_block(p.first_block + k0 / 64, row0 / 16), T::kMaskBytes, bar);
+            ptx::bulk_load(bits, mask_block((first_k + k0) / 64, row0 / 16), T::kMaskBytes, bar);
           }
           RH_UNROLL for (int c = 0; c < kVBlocks; ++c) {
             for (int plane = 0; plane < p.v_planes; ++plane) {
               ptx::bulk_load(v + plane * T::kVBytes + c * 128,
-                             p.v + (int64_t{member[c]} * p.v_planes + plane) * p.v_stride + k0, 128, bar);
+                             p.v + (int64_t{v_member[c]} * p.v_planes + plane) * p.v_stride + k0, 128, bar);
             }
           }
         }
@@ -97,8 +102,8 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
   } else {  // ---- products
     ptx::setmaxnreg_inc<232>();
     const uint32_t warpgroup = warp / 4 - 1, part = warp % 4, g = lane / 4, q = lane % 4;
-    for (int index = static_cast<int>(ptx::block_index()); index < all_tiles; index += tile_step) {
-      const int split = index / p.tiles, tile = index % p.tiles, tile_n = tile % p.tiles_n;
+    for (int turn = 0; index_of(turn) < all_tiles; ++turn) {
+      const int split = index_of(turn) / p.tiles, tile = index_of(turn) % p.tiles, tile_n = tile % p.tiles_n;
       const int row0 = tile / p.tiles_n * T::kRows;
       const int begin = split_begin(split), end = split_begin(split + 1);
       const bool sums_v = kRowsAreUnits && tile_n == 0;
@@ -162,7 +167,8 @@ RH_KERNEL(MaskedTile::kThreads, 1) masked_gemm(RH_GRID_CONST const MaskedGemmPar
             x[j] = sum[m][4 * j + 2 * half];
             y[j] = sum[m][4 * j + 2 * half + 1];
           }
-          finish_row<kRowsAreUnits>(p.output, split, row0 + static_cast<int>(in_tile + 8 * half + g),
+          finish_row<kRowsAreUnits>(p.output, kRowsAreUnits ? split : turn % members,
+                                    row0 + static_cast<int>(in_tile + 8 * half + g),
                                     tile_n * T::kColumns + static_cast<int>(2 * q), tile_n, sums_v, ones[m][2 * half], x,
                                     y);
         }
