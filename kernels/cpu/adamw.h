@@ -16,7 +16,8 @@
 namespace rewardhead::kernels {
 namespace {
 
-constexpr int64_t kAdamwChunk = 1 << 14;    // elements of one task
+constexpr int64_t kAdamwChunk = 1 << 14;    // elements of one task, at least
+constexpr int64_t kAdamwTasks = 4;          // of a thread; many short ones keep the prefetcher from its streams
 constexpr int64_t kSquaresChunk = 1 << 12;  // elements summed in fp32 lanes before fp64 takes over
 
 template <class V>
@@ -32,8 +33,10 @@ void adamw(const AdamwArguments& a, const Executor& executor) {
   const Vector step = set(a.learning_rate / bias1);
   const Vector root_scale = set(1 / std::sqrt(bias2));
   const Vector epsilon = set(a.epsilon);
-  executor.for_each((a.count + kAdamwChunk - 1) / kAdamwChunk, [&](int64_t task, int) {
-    const int64_t begin = task * kAdamwChunk, count = std::min(kAdamwChunk, a.count - begin);
+  const int64_t tasks = kAdamwTasks * executor.threads;
+  const int64_t chunk = std::max(kAdamwChunk, ((a.count + tasks - 1) / tasks + V::lanes - 1) / V::lanes * V::lanes);
+  executor.for_each((a.count + chunk - 1) / chunk, [&](int64_t task, int) {
+    const int64_t begin = task * chunk, count = std::min(chunk, a.count - begin);
     float* parameter = a.parameter + begin;
     const float* gradient = a.gradient + begin;
     float* first_moment = a.first_moment + begin;

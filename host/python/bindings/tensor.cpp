@@ -23,7 +23,10 @@ struct ExchangeApi {
 
 const ExchangeApi& exchange_api() {
   static const ExchangeApi* const api = [] {
-    const nb::object capsule = nb::module_::import_("torch").attr("Tensor").attr("__dlpack_c_exchange_api__");
+    const nb::object type = nb::module_::import_("torch").attr("Tensor");
+    constexpr const char* kName = "__dlpack_c_exchange_api__";
+    if (!nb::hasattr(type, kName)) throw std::runtime_error("rewardhead.torch needs PyTorch 2.10 or later");
+    const nb::object capsule = type.attr(kName);
     const auto* found = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
     if (!found) throw nb::python_error();
     if (found->header.major != 1 || !found->view_of_object) {
