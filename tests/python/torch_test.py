@@ -684,8 +684,8 @@ def test_what_no_gradient_needs_is_not_computed(hidden, monkeypatch):
 
 @pytest.mark.parametrize("hidden", [0, 37])
 def test_gradients_of_a_backward_are_nobody_elses(hidden):
-    """They are computed with the loss, and the first backward of a kept graph must not hand out what the next one needs;
-    that of one that is not kept gives them away without a copy."""
+    """They are computed with the loss, and the first backward of a kept graph must not hand out what the next one
+    needs; that of one that is not kept gives them away without a copy."""
     head, x, chosen, rejected, _ = problem(hidden=hidden)
     x.requires_grad_()
     leaves = [x, *head.parameters()]
