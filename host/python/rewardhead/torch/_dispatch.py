@@ -190,8 +190,8 @@ def times(factor: Tensor, gradients: list[Tensor]) -> list[Tensor]:
     """Within a backward: saved gradients times a scalar, in place if no other backward will find them."""
     if is_compiling() or not _nobody_listens((factor,)) or _graph_is_kept():
         return [factor * gradient for gradient in gradients]
-    if factor.is_cpu:
-        factor = factor.item()
-    if not (type(factor) is float and factor == 1):
+    if not factor.is_cpu:
         torch._foreach_mul_(gradients, factor)
+    elif (number := factor.item()) != 1:
+        torch._foreach_mul_(gradients, number)
     return gradients
