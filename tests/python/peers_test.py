@@ -41,9 +41,8 @@ def test_runs_and_can_be_compared(monkeypatch, tmp_path, capsys):
         for name in [*NAMES, *NOT_OURS] for count in (1, 2) for who in ("ours", "openblas")))
     suite.chmod(0o755)
     monkeypatch.setattr(torch_peers, "RESULTS", tmp_path)
-    monkeypatch.setattr(
-        torch_peers, "overheads", lambda: ({"forward of nothing": 1e-6}, {"step of nothing": (2.0, 1.0)})
-    )
+    found = {"forward of nothing": 1e-6}, {"step of nothing": (2.0, 1.0)}
+    monkeypatch.setattr(torch_peers, "overheads", lambda: found)
     monkeypatch.setattr(sys, "argv", ["torch_peers.py", str(suite), "--seconds", "40"])
     monkeypatch.setattr(torch_peers, "SECONDS", 1e-4)
     compiled = []

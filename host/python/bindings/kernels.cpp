@@ -132,7 +132,7 @@ float* written(nb::handle object) { return object.is_none() ? nullptr : static_c
 rh_tensors all_written(const nb::list& gradients) {
   rh_tensors found = {};
   float** const members[] = {&found.w1, &found.b1, &found.w2, &found.b2};
-  for (size_t i = 0; i < gradients.size(); ++i) *members[i] = written(gradients[i]);
+  for (size_t i = 0; i < std::min(gradients.size(), std::size(members)); ++i) *members[i] = written(gradients[i]);
   return found;
 }
 
@@ -153,11 +153,12 @@ void expect_gradients(const PlaceTuple& place, const PlanOptions& options, const
   if (!on_cpu(place)) return;
   const auto input = static_cast<size_t>(options.input_dim), hidden = static_cast<size_t>(options.hidden_dim);
   expect_writes(gradients.w1, sizeof(float) * input * std::max<size_t>(1, hidden));
-  if (input_gradient) expect_writes(input_gradient, sizeof(float) * static_cast<size_t>(options.rows) * input);
+  const size_t rows = static_cast<size_t>(options.rows);
+  if (input_gradient) expect_writes(input_gradient, sizeof(float) * rows * input);
 }
 
-// The pairs for the C interface. PyTorch's index type is int64: narrowed into the `bytes` of its pairs, and refused where
-// that would wrap. On a GPU they come as int32.
+// The pairs for the C interface. PyTorch's index type is int64: narrowed into `bytes` of memory, and refused where that
+// would wrap. On a GPU they come as int32.
 class PairList {
  public:
   static size_t bytes(const PairsTuple& pairs) {
@@ -303,7 +304,8 @@ void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, dou
         return rh_tensors{at<float>(address) + first, nullptr, nullptr, nullptr};
       };
       const rh_tensors p = part(parameter), g = part(gradient), m = part(first_moment), v = part(second_moment);
-      detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, workspace_of(place, plan.workspace_bytes())));
+      const rh_workspace memory = workspace_of(place, plan.workspace_bytes());
+      detail::throw_on_error(rh_adamw(plan.get(), &options, &p, &g, &m, &v, nullptr, memory));
     }
     done += 1;
   }

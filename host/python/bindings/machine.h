@@ -19,8 +19,9 @@ const Context& context(int gpu, void* stream);
 rh_workspace workspace(size_t bytes);
 
 // Asks for large pages under an array of the CPU that a kernel is about to fill. From 32 MB on, glibc gives back what
-// is freed at once, so that each new gradient of a large W1 is 4 KB pages that the system clears one by one: half of the
-// time of a step of 50 rows at 3,584 x 3,584. A hint: it changes nothing where the pages are there or a system refuses.
+// is freed at once, so that each new gradient of a large W1 is 4 KB pages that the system clears one by one: half of
+// the time of a step of 50 rows at 3,584 x 3,584. A hint: it changes nothing where the pages are there, or where a
+// system refuses.
 void expect_writes(void* memory, size_t bytes);
 
 // Copies within a GPU's memory, enqueued on the stream.

@@ -7,9 +7,9 @@
 
 namespace rewardhead::python {
 
-// What kernels need to know of a tensor of PyTorch; valid as long as Python holds the tensor. Read through the table of C
-// functions that its type offers for that (DLPack 1.3, DLPackExchangeAPI), because the five tensors of a head, asked from
-// Python for their types, places, shapes and addresses, take longer than to score a row. The GIL is held.
+// What kernels need to know of a tensor of PyTorch; valid as long as Python holds the tensor. It is read through the
+// table of C functions that the type offers for that (DLPack 1.3, DLPackExchangeAPI): to ask Python for types, places,
+// shapes and addresses of a head's five tensors took a quarter of a call that scores a row. The GIL is held.
 class Tensor {
  public:
   explicit Tensor(nanobind::handle object);

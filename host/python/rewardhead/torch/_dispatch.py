@@ -195,7 +195,8 @@ def times(factor: Tensor, gradients: list[Tensor]) -> list[Tensor]:
     """Within a backward: saved gradients times a scalar, in place if no other backward will find them."""
     if is_compiling() or not _nobody_listens((factor,)) or _graph_is_kept():
         return [factor * gradient for gradient in gradients]
-    scale = factor.item() if factor.is_cpu else factor
-    if not (type(scale) is float and scale == 1):
-        torch._foreach_mul_(gradients, scale)
+    if not factor.is_cpu:
+        torch._foreach_mul_(gradients, factor)
+    elif (number := factor.item()) != 1:
+        torch._foreach_mul_(gradients, number)
     return gradients
