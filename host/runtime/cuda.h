@@ -76,6 +76,8 @@ class CudaContext {
   std::vector<CudaRow> choose(const kernels::Shape& shape, size_t count) const;
   // The row of that name, if it works. Throws ApiError.
   CudaRow choose(const std::string& name) const;
+  // Throws RH_DEVICE_ERROR, now and from each later choose: after `failure` CUDA can do nothing more.
+  [[noreturn]] void end_after(const std::string& failure) const;
   // Opened by the first plan that uses it.
   std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt() const { return cublaslt_; }
 
@@ -84,6 +86,7 @@ class CudaContext {
   void check_shared() const;
   // What `check` returns or throws; but ApiError where the kernels could not be tried, or where one has faulted.
   std::string failure_of(const std::string& subject, const std::function<std::string()>& check) const;
+  [[noreturn]] void give_up(const std::string& failure) const;
   bool works(CudaRow row) const;
   std::vector<CudaRow> order(const kernels::Shape& shape) const;
   CudaRow row_in_use() const;
@@ -93,7 +96,7 @@ class CudaContext {
   mutable std::mutex mutex_;
   // What is wrong with a row, or with the kernels that all share; nothing if it has been checked and agrees.
   mutable std::optional<std::string> failure_[kCudaRows], shared_failure_;
-  mutable std::string unusable_;  // why CUDA is since a check, if it is
+  mutable std::string unusable_;  // why CUDA is since a kernel has faulted, if it is
   mutable std::shared_ptr<const kernels::cuda::cublaslt::Library> cublaslt_;
   mutable std::set<std::string> reasons_;  // that were told
 };

@@ -109,8 +109,17 @@ std::string CudaContext::failure_of(const std::string& subject, const std::funct
     failure = error.what();
   }
   if (failure.empty() || cuda_works()) return failure;
-  unusable_ = subject + failure + kCudaIsUnusable;
+  give_up(subject + failure);
+}
+
+void CudaContext::give_up(const std::string& failure) const {
+  unusable_ = failure + kCudaIsUnusable;
   throw ApiError(RH_DEVICE_ERROR, unusable_);
+}
+
+void CudaContext::end_after(const std::string& failure) const {
+  const std::lock_guard lock(mutex_);
+  give_up(failure);
 }
 
 std::vector<CudaRow> CudaContext::choose(const kernels::Shape& shape, size_t count) const {

@@ -215,6 +215,40 @@ def test_narrow_input(dtype, hidden):
     check_head_gradients(head, x, reference, x64)
 
 
+@pytest.mark.parametrize("hidden", [0, 37])
+@pytest.mark.parametrize("way", ["once", "twice", "compiled"])
+def test_loss_scaling_saves_small_gradients_of_float16(hidden, way):
+    pairs = 20_000  # the gradients of x, about 1e-6, are subnormal numbers of float16
+    head, x, _, _, _ = problem(hidden=hidden, rows=2 * pairs)
+    half = x.half().requires_grad_()
+    wide = half.detach().float().requires_grad_()
+    (expected,) = torch.autograd.grad(rht.preference_loss(head, wide), wide)
+    loss = torch.compile(rht.preference_loss, backend="aot_eager") if way == "compiled" else rht.preference_loss
+    scaled = loss(head, half) * 65536
+    for _ in range(2 if way == "twice" else 1):
+        (gradient,) = torch.autograd.grad(scaled, half, retain_graph=way == "twice")
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(gradient.float() / 65536, expected, rtol=1e-3, atol=1e-10)
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_gradients_of_a_scaled_loss_that_is_no_constant(hidden):
+    head, x, chosen, rejected, _ = problem(hidden=hidden)
+    parameters = list(head.parameters())
+    expected = torch.autograd.grad(rht.preference_loss(head, x, chosen, rejected), parameters)
+    loss = rht.preference_loss(head, x, chosen, rejected) * 2
+    once = torch.autograd.grad(loss, parameters, create_graph=True, retain_graph=False)
+    for a, b in zip(once, expected, strict=True):
+        assert torch.equal(a, 2 * b)
+    loss = rht.preference_loss(head, x, chosen, rejected)
+    factors = torch.tensor([1.0, 3.0])
+    for a, b in zip(torch.autograd.grad(loss, parameters, factors, is_grads_batched=True), expected, strict=True):
+        assert torch.equal(a, torch.stack([b, 3 * b]))
+    rewards = head(x)
+    with pytest.raises(NotImplementedError, match="no vmap"):
+        torch.autograd.grad(rewards, parameters, torch.ones(2, len(x)), is_grads_batched=True)
+
+
 # ---- the ways of a training stack ----
 
 

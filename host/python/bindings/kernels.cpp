@@ -66,21 +66,25 @@ rh_workspace without(const rh_workspace& memory, size_t bytes) {
 
 std::string text(nb::handle object) { return nb::str(object).c_str(); }
 
-rh_dtype dtype_of(const Tensor& x) {
-  return x.is_f32() ? RH_F32 : x.code() == 4 ? RH_BF16 : RH_F16;
+rh_matrix matrix_of(nb::handle object, const Tensor& x) {
+  const bool is_readable = x.dims() == 2 && (x.is_f32() || x.is_f16() || x.is_bf16());
+  if (!is_readable || (x.size(1) > 1 && x.stride(1) != 1)) {
+    throw InputError("x is " + text(object.attr("dtype")) + " of the shape " +
+                     text(nb::tuple(object.attr("shape"))) +
+                     "; expected float32, float16 or bfloat16, [rows, input], elements of a row side by side");
+  }
+  return {x.data(), x.size(0), x.size(0) > 1 ? x.stride(0) : x.size(1)};
 }
 
-// x [rows, columns] of a floating-point type that the kernels read, its rows with their elements side by side, and the
-// parameters of a head, which are checked.
+// x [rows, columns] and the parameters of a head.
 struct HeadArguments {
   HeadArguments(nb::handle x_object, const HeadTuple& head) {
     const Tensor matrix(x_object), w1(std::get<0>(head));
     const bool is_linear = std::get<1>(head).is_none();
-    const int64_t rows = matrix.size(0);
+    x = matrix_of(x_object, matrix);
     columns = matrix.size(1);
-    x = {matrix.data(), rows, rows > 1 ? matrix.stride(0) : columns};
-    dtype = dtype_of(matrix);
-    parameters.w1 = parameter(std::get<0>(head), w1, matrix, x_object);
+    dtype = matrix.is_f32() ? RH_F32 : matrix.is_f16() ? RH_F16 : RH_BF16;
+    parameters.w1 = parameter("w1", std::get<0>(head), w1, matrix, x_object);
     if (w1.dims() != 2 || (is_linear && w1.size(0) != 1)) {
       throw InputError(std::string(is_linear ? "a linear head has a weight" : "w1 is") + " of the shape " +
                        text(nb::tuple(std::get<0>(head).attr("shape"))) + "; expected [" +
@@ -93,9 +97,9 @@ struct HeadArguments {
     if (is_linear) return;
     hidden = w1.size(0);
     const Tensor b1(std::get<1>(head)), w2(std::get<2>(head)), b2(std::get<3>(head));
-    parameters.b1 = parameter(std::get<1>(head), b1, matrix, x_object);
-    parameters.w2 = parameter(std::get<2>(head), w2, matrix, x_object);
-    parameters.b2 = parameter(std::get<3>(head), b2, matrix, x_object);
+    parameters.b1 = parameter("b1", std::get<1>(head), b1, matrix, x_object);
+    parameters.w2 = parameter("w2", std::get<2>(head), w2, matrix, x_object);
+    parameters.b2 = parameter("b2", std::get<3>(head), b2, matrix, x_object);
     if (b1.count() != hidden || w2.count() != hidden || b2.count() != 1) {
       throw InputError("b1, w2 and b2 have (" + std::to_string(b1.count()) + ", " + std::to_string(w2.count()) + ", " +
                        std::to_string(b2.count()) + ") elements; expected (" + std::to_string(hidden) + ", " +
@@ -117,16 +121,18 @@ struct HeadArguments {
   rh_tensors parameters = {};
 
  private:
-  static float* parameter(nb::handle object, const Tensor& tensor, const Tensor& matrix, nb::handle x_object) {
+  static float* parameter(const char* name, nb::handle object, const Tensor& tensor, const Tensor& matrix,
+                          nb::handle x_object) {
     if (!tensor.is_f32() || !tensor.is_contiguous() || !tensor.is_beside(matrix)) {
-      throw InputError("a parameter is " + text(object.attr("dtype")) + " on " + text(object.attr("device")) +
+      throw InputError(std::string(name) + " is " + (tensor.is_contiguous() ? "" : "non-contiguous ") +
+                       text(object.attr("dtype")) + " on " + text(object.attr("device")) +
                        "; expected contiguous float32 on " + text(x_object.attr("device")) + ", as x");
     }
     return static_cast<float*>(tensor.data());
   }
 };
 
-// Tensors that the operators have made for results.
+// Tensors that the operators have made for results, of the right type and size: nothing of them is checked.
 float* written(nb::handle object) { return object.is_none() ? nullptr : static_cast<float*>(Tensor(object).data()); }
 
 rh_tensors all_written(const nb::list& gradients) {

@@ -25,7 +25,7 @@ const ExchangeApi& exchange_api() {
   static const ExchangeApi* const api = [] {
     const nb::object type = nb::module_::import_("torch").attr("Tensor");
     constexpr const char* kName = "__dlpack_c_exchange_api__";
-    if (!nb::hasattr(type, kName)) throw std::runtime_error("rewardhead.torch needs PyTorch 2.10 or later");
+    if (!nb::hasattr(type, kName)) throw std::runtime_error("rewardhead.torch needs PyTorch 2.13 or later");
     const nb::object capsule = type.attr(kName);
     const auto* found = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
     if (!found) throw nb::python_error();
@@ -59,8 +59,6 @@ bool Tensor::is_contiguous() const {
   }
   return true;
 }
-
-bool Tensor::is_f32() const { return view_.code == 2 && view_.bits == 32 && view_.lanes == 1; }
 
 bool Tensor::is_beside(const Tensor& other) const {
   return view_.device_type == other.view_.device_type && view_.device == other.view_.device;

@@ -19,13 +19,15 @@ class Tensor {
   int64_t size(int dim) const { return view_.sizes[dim]; }
   int64_t stride(int dim) const { return view_.strides[dim]; }
   int64_t count() const;  // of elements
-  int code() const { return view_.code; }
-  int bits() const { return view_.bits; }
   bool is_contiguous() const;
-  bool is_f32() const;
+  bool is_f32() const { return is(2, 32); }
+  bool is_f16() const { return is(2, 16); }
+  bool is_bf16() const { return is(4, 16); }
   bool is_beside(const Tensor& other) const;  // on the same device
 
  private:
+  bool is(int code, int bits) const { return view_.code == code && view_.bits == bits && view_.lanes == 1; }
+
   // DLTensor of DLPack 1.3, whose numbers these are too: 2 is IEEE floating point, 4 bfloat16.
   struct View {
     void* data;

@@ -188,6 +188,13 @@ TEST_F(CudaPlanning, AFaultWhileMeasuringEndsIt) {
     EXPECT_EQ(said.compare(0, 6, "sm80: "), 0) << said;
     EXPECT_NE(said.find("cudaErrorLaunchFailure"), std::string::npos) << said;
     EXPECT_NE(said.find("CUDA can do nothing more in this process"), std::string::npos) << said;
+    try {
+      context.choose(shape, 1);
+      ADD_FAILURE() << "the context forgot it";
+    } catch (const ApiError& again) {
+      EXPECT_EQ(again.status(), RH_DEVICE_ERROR);
+      EXPECT_EQ(again.what(), said);
+    }
   }
 }
 

@@ -29,11 +29,11 @@ def define(name: str, arguments: str, kernel, fake) -> None:
     for device in ("CPU", "CUDA"):
         _LIBRARY.impl(name, kernel, device)
     torch.library.register_fake(f"rewardhead::{name}", fake, lib=_LIBRARY)
-    torch.library.register_vmap(f"rewardhead::{name}", _refuse_transforms, lib=_LIBRARY)
+    torch.library.register_vmap(f"rewardhead::{name}", refuse_transforms, lib=_LIBRARY)
     KERNELS[name] = _WITH_AUTOGRAD[name] = kernel
 
 
-def _refuse_transforms(*_):
+def refuse_transforms(*_):
     raise NotImplementedError(
         "rewardhead's operators have no vmap, nor other transforms of torch.func (grad, vjp, jacrev, ...): score all "
         "rows in one call, several heads by a call each, and get gradients by backward()"
@@ -46,6 +46,7 @@ is_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform = torch._C._functorch.peek_interpreter_stack
 tracer = torch._C._get_tracing_state
+is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched=True, which no interpreter shows
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None), float, bool})
 
 
@@ -133,7 +134,7 @@ def differentiable(name: str):
                 for argument in arguments:
                     if isinstance(argument, Tensor) and argument.requires_grad:
                         if _transform() is not None:
-                            _refuse_transforms()
+                            refuse_transforms()
                         return apply(*arguments)
             return run_below(name, *arguments)
 
@@ -177,10 +178,11 @@ def once_differentiable(backward):
         if not torch.is_grad_enabled():
             gradients = backward(ctx, output_gradient)
         else:
+            # Before the backward, which may scale what is saved in place.
+            inputs = [tensor for tensor in ctx.saved_tensors if tensor is not None and tensor.requires_grad]
             with torch.no_grad():
                 gradients = backward(ctx, output_gradient)
             present = [gradient for gradient in gradients if gradient is not None]
-            inputs = [tensor for tensor in ctx.saved_tensors if tensor is not None and tensor.requires_grad]
             refusing = iter(_NoSecondDerivative.apply(len(present), *present, output_gradient, *inputs))
             gradients = [None if gradient is None else next(refusing) for gradient in gradients]
         return (*gradients, *(None,) * (len(ctx.needs_input_grad) - len(gradients)))
@@ -193,7 +195,7 @@ _graph_is_kept = torch._C._autograd._get_current_graph_task_keep_graph
 
 def times(factor: Tensor, gradients: list[Tensor]) -> list[Tensor]:
     """Within a backward: saved gradients times a scalar, in place if no other backward will find them."""
-    if is_compiling() or not _nobody_listens((factor,)) or _graph_is_kept():
+    if is_compiling() or not _nobody_listens((factor,)) or is_batched(factor) or _graph_is_kept():
         return [factor * gradient for gradient in gradients]
     if not factor.is_cpu:
         torch._foreach_mul_(gradients, factor)

@@ -132,6 +132,9 @@ def preference_loss(
     normalizer : > 0; None: the number of pairs. Under gradient accumulation give the number over all parts, and with
         several processes what `global_normalizer` returns.
 
+    On the CPU, and for a linear head, the loss brings its gradients along, of all parameters, and holds them until its
+    backward: evaluate under `torch.no_grad()`, and call backward for each loss rather than for a sum of many.
+
     Without pairs the loss is 0. Wrong pairs raise ValueError; on a GPU, where nothing is read back, they are a
     device-side assertion, and margins, weights and labels are used as they are.
     """

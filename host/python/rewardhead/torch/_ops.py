@@ -17,9 +17,12 @@ from ._dispatch import (
     call,
     define,
     differentiable,
+    is_batched,
+    is_compiling,
     on_cpu,
     once_differentiable,
     place,
+    refuse_transforms,
     run_below,
     times,
 )
@@ -153,18 +156,13 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
         )
     reward_gradient = reward_gradient.to(torch.float32).contiguous()
     *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
-    wide = _wide(x, dx) if need_x else None
+    wide = dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
     written = gradients[: 1 if b1 is None else 4]
-    _core.head_backward(place(x), x, (w1, b1, w2, b2), mask, reward_gradient, written, wide)
+    _core.head_backward(place(x), x, (w1, b1, w2, b2), mask, reward_gradient, written, wide if need_x else None)
     if rows == 0:
         for gradient in written:
             gradient.zero_()
-    return (*gradients, wide.to(x.dtype) if need_x else dx)
-
-
-def _wide(x, dx):
-    """`dx`, or what its float32 numbers are written in before they are rounded to the type of x."""
-    return dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
+    return (*gradients, wide.to(x.dtype))
 
 
 def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
@@ -207,7 +205,9 @@ def _pair_loss_fake(rewards, chosen, rejected, margin, weight, label, normalizer
 
 define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient)", _pair_loss, _pair_loss_fake)
 
-# ---- loss_gradients: preference_loss, the gradients of every parameter, and that of x in its type where need_x ----
+# ---- loss_gradients: preference_loss, the gradients of every parameter, and where need_x that of x in float32 ----
+#
+# A backward multiplies by the gradient of the loss, 65,536 under loss scaling, and only then rounds to the type of x.
 
 
 def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
@@ -215,13 +215,9 @@ def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, 
     count, pairs, _kept = _pairs(x, x.size(0), chosen, rejected, margin, weight, label)
     outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x)
     loss, *gradients = outputs
-    dx = _wide(x, gradients.pop()) if need_x else None
+    dx = gradients.pop() if need_x else None
     _core.loss_gradients(place(x), x, (w1, b1, w2, b2), pairs, normalizer, loss, gradients, dx)
-    if count == 0:
-        return [tensor.zero_() for tensor in outputs]
-    if need_x:
-        outputs[-1] = dx.to(x.dtype)
-    return outputs
+    return [tensor.zero_() for tensor in outputs] if count == 0 else outputs
 
 
 def _loss_gradients_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
@@ -229,7 +225,7 @@ def _loss_gradients_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, la
     if b1 is not None:
         outputs += torch.empty_like(b1), torch.empty_like(w2), torch.empty_like(b2)
     if need_x:
-        outputs.append(torch.empty_like(x, memory_format=torch.contiguous_format))
+        outputs.append(x.new_empty(x.shape, dtype=_F32))
     return outputs
 
 
@@ -306,6 +302,8 @@ define(
 
 def _gradients(needs, reward_gradient, mask, x, head):
     """Gradients of x, w1, b1, w2, b2, for those that need one."""
+    if not is_compiling() and is_batched(reward_gradient):
+        refuse_transforms()
     gradients = call("head_backward", reward_gradient, mask, x, *head, needs[0])
     order = (gradients[4], *gradients[:4])
     return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=True))
@@ -354,7 +352,7 @@ class _PreferenceLoss(torch.autograd.Function):
             reward_gradient, mask = kept
             return _gradients(needs, loss_gradient * reward_gradient, mask, x, (w1, b1, w2, b2))
         gradients = times(loss_gradient, kept)
-        order = (gradients.pop() if needs[0] else None, *gradients)
+        order = (gradients.pop().to(x.dtype) if needs[0] else None, *gradients)
         return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=False))
 
 
