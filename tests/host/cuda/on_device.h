@@ -115,7 +115,10 @@ class CudaTest : public ::testing::Test {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   }
 #if REWARDHEAD_SIMT
-  void TearDown() override { simt::set_device({}); }
+  void TearDown() override {
+    simt::reset_runtime();  // destroys the stream, whatever has become of the device
+    simt::set_device({});
+  }
 #else
   void TearDown() override { check(cudaStreamDestroy(stream_)); }
 #endif
