@@ -132,13 +132,13 @@ struct HeadArguments {
   }
 };
 
-// Tensors that the operators have made for results, of the right type and size: nothing of them is checked.
-float* written(nb::handle object) { return object.is_none() ? nullptr : static_cast<float*>(Tensor(object).data()); }
+// Tensors in float32 that the operators have made, or have checked: nothing of them is checked here.
+float* floats(nb::handle object) { return object.is_none() ? nullptr : static_cast<float*>(Tensor(object).data()); }
 
-rh_tensors all_written(const nb::list& gradients) {
+rh_tensors all_floats(const nb::list& gradients) {
   rh_tensors found = {};
   float** const members[] = {&found.w1, &found.b1, &found.w2, &found.b2};
-  for (size_t i = 0; i < std::min(gradients.size(), std::size(members)); ++i) *members[i] = written(gradients[i]);
+  for (size_t i = 0; i < std::min(gradients.size(), std::size(members)); ++i) *members[i] = floats(gradients[i]);
   return found;
 }
 
@@ -224,7 +224,7 @@ void head_forward(const PlaceTuple& place, nb::handle x, const HeadTuple& head, 
                   nb::handle mask_tensor) {
   const HeadArguments arguments(x, head);
   const Mask mask(mask_tensor);
-  float* const r = written(rewards);
+  float* const r = floats(rewards);
   if (arguments.x.rows == 0) return;
   const nb::gil_scoped_release released;
   const Plan plan(context_of(place), arguments.options(mask.data ? RH_BACKWARD : RH_FORWARD));
@@ -238,9 +238,9 @@ void head_backward(const PlaceTuple& place, nb::handle x, const HeadTuple& head,
                    nb::handle reward_gradient, const nb::list& gradients, nb::handle input_gradient) {
   const HeadArguments arguments(x, head);
   const Mask mask(mask_tensor);
-  const float* const dr = written(reward_gradient);
-  const rh_tensors results = all_written(gradients);
-  float* const dx = written(input_gradient);
+  const float* const dr = floats(reward_gradient);
+  const rh_tensors results = all_floats(gradients);
+  float* const dx = floats(input_gradient);
   if (arguments.x.rows == 0) return;
   const nb::gil_scoped_release released;
   const Plan plan(context_of(place), arguments.options(dx ? RH_INPUT_GRADIENT : RH_BACKWARD));
@@ -270,11 +270,11 @@ void loss_gradients(const PlaceTuple& place, nb::handle x, const HeadTuple& head
                               .pairs = {},
                               .normalizer = normalizer,
                               .parameters = of_head.parameters,
-                              .gradients = all_written(gradients),
+                              .gradients = all_floats(gradients),
                               .rewards = nullptr,
                               .reward_gradient = nullptr,
-                              .loss = written(loss),
-                              .input_gradient = written(input_gradient),
+                              .loss = floats(loss),
+                              .input_gradient = floats(input_gradient),
                               .input_gradient_stride = of_head.columns};
   if (std::get<3>(pairs) == 0) return;
   const nb::gil_scoped_release released;

@@ -29,11 +29,12 @@ def define(name: str, arguments: str, kernel, fake) -> None:
     for device in ("CPU", "CUDA"):
         _LIBRARY.impl(name, kernel, device)
     torch.library.register_fake(f"rewardhead::{name}", fake, lib=_LIBRARY)
-    torch.library.register_vmap(f"rewardhead::{name}", refuse_transforms, lib=_LIBRARY)
+    torch.library.register_vmap(f"rewardhead::{name}", _refuse_transforms, lib=_LIBRARY)
+    _LIBRARY.impl(name, _refuse_transforms, "Batched")  # is_grads_batched=True
     KERNELS[name] = _WITH_AUTOGRAD[name] = kernel
 
 
-def refuse_transforms(*_):
+def _refuse_transforms(*_):
     raise NotImplementedError(
         "rewardhead's operators have no vmap, nor other transforms of torch.func (grad, vjp, jacrev, ...): score all "
         "rows in one call, several heads by a call each, and get gradients by backward()"
@@ -46,7 +47,7 @@ is_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform = torch._C._functorch.peek_interpreter_stack
 tracer = torch._C._get_tracing_state
-is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched=True, which no interpreter shows
+_is_batched = torch._C._functorch.is_legacy_batchedtensor  # which the stack of transforms does not show
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None), float, bool})
 
 
@@ -67,6 +68,7 @@ def _nobody_listens(arguments) -> bool:
         and (x.is_cpu or x.is_cuda)
         and not _dispatch_modes()
         and _transform() is None
+        and not _is_batched(x)
         and tracer() is None
     )
 
@@ -134,7 +136,7 @@ def differentiable(name: str):
                 for argument in arguments:
                     if isinstance(argument, Tensor) and argument.requires_grad:
                         if _transform() is not None:
-                            refuse_transforms()
+                            _refuse_transforms()
                         return apply(*arguments)
             return run_below(name, *arguments)
 
@@ -195,7 +197,7 @@ _graph_is_kept = torch._C._autograd._get_current_graph_task_keep_graph
 
 def times(factor: Tensor, gradients: list[Tensor]) -> list[Tensor]:
     """Within a backward: saved gradients times a scalar, in place if no other backward will find them."""
-    if is_compiling() or not _nobody_listens((factor,)) or is_batched(factor) or _graph_is_kept():
+    if is_compiling() or not _nobody_listens((factor,)) or _graph_is_kept():
         return [factor * gradient for gradient in gradients]
     if not factor.is_cpu:
         torch._foreach_mul_(gradients, factor)

@@ -17,12 +17,9 @@ from ._dispatch import (
     call,
     define,
     differentiable,
-    is_batched,
-    is_compiling,
     on_cpu,
     once_differentiable,
     place,
-    refuse_transforms,
     run_below,
     times,
 )
@@ -162,7 +159,9 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     if rows == 0:
         for gradient in written:
             gradient.zero_()
-    return (*gradients, wide.to(x.dtype))
+    if wide is not dx:
+        dx.copy_(wide)
+    return (*gradients, dx)
 
 
 def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
@@ -302,8 +301,6 @@ define(
 
 def _gradients(needs, reward_gradient, mask, x, head):
     """Gradients of x, w1, b1, w2, b2, for those that need one."""
-    if not is_compiling() and is_batched(reward_gradient):
-        refuse_transforms()
     gradients = call("head_backward", reward_gradient, mask, x, *head, needs[0])
     order = (gradients[4], *gradients[:4])
     return tuple(gradient if need else None for gradient, need in zip(order, needs, strict=True))
