@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -84,8 +83,8 @@ class CudaContext {
  private:
   // Called with the mutex.
   void check_shared() const;
-  // What `check` returns or throws; but ApiError where the kernels could not be tried, or where one has faulted.
-  std::string failure_of(const std::string& subject, const std::function<std::string()>& check) const;
+  // What a check has found, empty if nothing, becomes `failure`; but gives up where a kernel has faulted.
+  void remember(std::optional<std::string>& failure, const std::string& subject, const std::string& found) const;
   [[noreturn]] void give_up(const std::string& failure) const;
   bool works(CudaRow row) const;
   std::vector<CudaRow> order(const kernels::Shape& shape) const;

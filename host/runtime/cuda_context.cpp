@@ -83,33 +83,29 @@ std::vector<CudaRow> CudaContext::order(const kernels::Shape& shape) const {
 }
 
 bool CudaContext::works(CudaRow row) const {
-  std::optional<std::string>& failure = failure_[row];
-  if (!failure) {
-    failure = failure_of(std::string(kCudaImplementations[row].name) + ": ", [&] {
+  if (!failure_[row]) {
+    std::string found;
+    try {
       if (row == kCublasLt && !cublaslt_) cublaslt_ = open_cublaslt();
-      return check_products(*this, row);
-    });
+    } catch (const ApiError& error) {
+      found = error.what();
+    }
+    if (found.empty()) found = check_products(*this, row);
+    remember(failure_[row], std::string(kCudaImplementations[row].name) + ": ", found);
   }
-  return failure->empty();
+  return failure_[row]->empty();
 }
 
 void CudaContext::check_shared() const {
   const std::string shared = "what all implementations share ";
-  if (!shared_failure_) shared_failure_ = failure_of(shared, [&] { return check_shared_kernels(*this); });
+  if (!shared_failure_) remember(shared_failure_, shared, check_shared_kernels(*this));
   if (!shared_failure_->empty()) throw ApiError(RH_UNSUPPORTED, shared + *shared_failure_);
 }
 
-std::string CudaContext::failure_of(const std::string& subject, const std::function<std::string()>& check) const {
-  std::string failure;
-  try {
-    failure = check();
-  } catch (const CannotTry&) {
-    throw;
-  } catch (const ApiError& error) {
-    failure = error.what();
-  }
-  if (failure.empty() || cuda_works()) return failure;
-  give_up(subject + failure);
+void CudaContext::remember(std::optional<std::string>& failure, const std::string& subject,
+                           const std::string& found) const {
+  if (!found.empty() && !cuda_works()) give_up(subject + found);
+  failure = found;
 }
 
 void CudaContext::give_up(const std::string& failure) const {
