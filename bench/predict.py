@@ -179,11 +179,9 @@ class Model:
         w, tile, card = self.workload, self.masked_tile, self.card
         if w.hidden == 0:
             return [stream(card, 4 * w.rows * w.input)]
-        hidden = math.ceil(w.hidden / 64) * 64
-        moved = 2 * PLANES * hidden * w.input + 4 * w.rows * w.input + w.rows * hidden / 8
-        steps, tensor_passes = PLANES * math.ceil(hidden / tile.step), passes(PLANES, PLANES) / PLANES
-        one = product(card, tile, w.rows, w.input, steps, tensor_passes, 1, moved)
-        return self.planes_of_w1() + [SMALL, SMALL, w.members * one]
+        moved = 2 * PLANES * self.units * w.input + 4 * w.members * w.rows * w.input + w.rows * self.units / 8
+        steps, tensor_passes = PLANES * math.ceil(self.units / tile.step), passes(PLANES, PLANES) / PLANES
+        return self.planes_of_w1() + [SMALL, SMALL, product(card, tile, w.rows, w.input, steps, tensor_passes, 1, moved)]
 
     def step(self):
         if self.workload.hidden == 0 and self.workload.adjacent:  # X is read once
