@@ -3,11 +3,12 @@
 
     python3 bench/torch_peers.py build/release/bench/bench_kernels [--quick] [--seconds S]
 
-The workloads are those of bench_kernels but for the ensemble, the forms of PyTorch and what is timed those of
-bench/README.md (`torch_worker.py` has the peers): the rows are pooled already, then F.linear and softplus, and a row
-that several pairs name is scored once. Before anything is timed, rewards, loss, gradients and updated parameters are
-compared with each peer's. Prints one table and the targets, and writes bench/results/torch_peers.json, whose rows are
-as those of latest.json, for compare.py; `c_seconds` is the C interface's call on the same data, called from Python.
+The workloads are those of bench_kernels but for the ensemble and the backward alone, the forms of PyTorch and what is
+timed those of bench/README.md (`torch_worker.py` has the peers): the rows are pooled already, then F.linear and
+softplus, and a row that several pairs name is scored once. Before anything is timed, rewards, loss, gradients and
+updated parameters are compared with each peer's. Prints one table and the targets, and writes
+bench/results/torch_peers.json, whose rows are as those of latest.json, for compare.py; `c_seconds` is the C interface's
+call on the same data, called from Python.
 """
 
 import argparse
@@ -289,8 +290,8 @@ def run(workloads, threads, clock, left_out):
         case.turn(1, compiled=True)
         compiling = max(0.0, clock.elapsed() - start - before)
     if too_late:
-        left_out.append(f"torch.compile at {len(too_late)} workloads, such as {too_late[0]}, for time (what is compiled "
-                        "stays in build/inductor, so that the next run gets further)")
+        left_out.append(f"torch.compile at {len(too_late)} workloads, such as {too_late[0]}, for time (what is "
+                        "compiled stays in build/inductor, so that the next run gets further)")
     for case in sorted(measured, key=Case.ratio):
         if case.seconds < clock.left():
             case.turn(2, compiled=False)

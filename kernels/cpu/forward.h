@@ -304,6 +304,7 @@ class ForwardBlock {
   static constexpr int64_t kPanelRows = V::tile_vectors * V::lanes;
   static_assert(kMaskRows % kPanelRows == 0 && kHiddenChunk % V::tile_hidden == 0);
 
+  // Whether a chunk meets all panels before the next: where W1 is large, and where the panels are small.
   bool chunks_first() const { return few_ || a_.members * a_.hidden * a_.x.columns > kNearParameters; }
 
   // body(first row, rows)

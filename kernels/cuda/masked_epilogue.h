@@ -27,9 +27,9 @@ struct MaskedOutput {
   int64_t part_stride;  // columns up to whole tiles
 };
 
-// One row of a tile: this lane's pairs of columns column + 8 j, + 1; a quad of lanes has the row's. turn: of dW1 the part
-// of the sum, of dX the member, whose predecessors' sums the row holds. dot_index: which part of the columns this is. g:
-// sum of bit v of the row, where has_g.
+// One row of a tile: this lane's pairs of columns column + 8 j, + 1; a quad of lanes has the row's. turn: of dW1 the
+// part of the sum, of dX the member, whose predecessors' sums the row holds. dot_index: which part of the columns this
+// is. g: sum of bit v of the row, where has_g.
 template <bool kRowsAreUnits, int kPairs>
 RH_DEVICE void finish_row(const MaskedOutput& p, int turn, int row, int column, int dot_index, bool has_g, float g,
                           const float (&x)[kPairs], const float (&y)[kPairs]) {

@@ -4,9 +4,10 @@
 
 usage: mutate.py --build build/release [--only WORDS] [--every N --offset K | --sample N]
 
-Needs the built targets cuda_tests and cuda_runtime_tests. A mutant is caught if a test fails, the software device reports a hazard, or nothing
-comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on; --sample N runs N, others for
-another REWARDHEAD_TURN in the environment (a number; 0 without). Exit status 1: some were not caught.
+Needs the built targets cuda_tests and cuda_runtime_tests. A mutant is caught if a test fails, the software device
+reports a hazard, or nothing comes to an end; it must compile. --every N --offset K runs each N-th, from the K-th on;
+--sample N runs N, others for another REWARDHEAD_TURN in the environment (a number; 0 without). Exit status 1: some were
+not caught.
 """
 import argparse
 import os
@@ -55,7 +56,8 @@ MUTANTS = [
     ("padded units are stored", "masked_epilogue.h", "own < p.hidden)", "true)"),
     ("last column's pair stored whole", "masked_epilogue.h", "p.vectors && second && !adds", "p.vectors && !adds"),
     ("dX of the last member only", "masked_epilogue.h", "!kRowsAreUnits && member > 0;", "false;"),
-    ("dX by dr of the first member", "masked_epilogue.h", "p.row_scale + int64_t{member} * p.rows + row", "p.row_scale + row"),
+    ("dX by dr of the first member", "masked_epilogue.h", "p.row_scale + int64_t{member} * p.rows + row",
+     "p.row_scale + row"),
     ("dX: stages of the member before overwritten", M80, "if (member > 0) ptx::syncthreads();", ""),
     ("dX: W1 of the first member", M80, "(int64_t{member} * p.k + row) * p.b_stride", "row * p.b_stride"),
     ("dX: bits of the first member", M90, "mask_block((first_k + k0) / 64", "mask_block(k0 / 64"),
@@ -114,7 +116,8 @@ MUTANTS = [
     ("composed mask without b1", COMPOSED, "unit + i) + bias[i]", "unit + i)"),
     ("dr of the first member for all", COMPOSED, "own / p.u.hidden * p.u.rows", "0"),
     ("sums of the last warp left out", COMPOSED, "w < kWarps; ++w", "w < kWarps - 1; ++w"),
-    ("sums of the last chunk left out", COMPOSED, "chunk < p.chunks; ++chunk", "chunk < p.chunks - (p.chunks > 1); ++chunk"),
+    ("sums of the last chunk left out", COMPOSED, "chunk < p.chunks; ++chunk",
+     "chunk < p.chunks - (p.chunks > 1); ++chunk"),
     ("sums read before they are all written", COMPOSED, "  ptx::syncthreads();\n  if (warp", "  if (warp"),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],

@@ -31,8 +31,8 @@ struct Device {
 };
 
 const Device& device();
-// 7.5, 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument. At start: the default, or with as much memory
-// and as many devices as the environment says: SIMT_MEMORY=bytes, SIMT_DEVICES=n.
+// 7.5, 8.0, 8.6, 8.7, 8.9, 9.0, 10.x, 12.x; others throw std::invalid_argument. At start: the default, or with as much
+// memory and as many devices as the environment says: SIMT_MEMORY=bytes, SIMT_DEVICES=n.
 void set_device(const Device& device);
 const Limits& limits();
 

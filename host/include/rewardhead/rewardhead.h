@@ -172,8 +172,8 @@ typedef struct rh_plan_options {
  * CPU: this allocates and frees device memory, waits for its own stream, and fails while the thread captures a graph.
  * What computes wrongly is used no more (rh_context_kernel says why) and the next in the list takes over;
  * RH_UNSUPPORTED where the context's `isa` named it, or none is left. After a kernel that faults, say with an illegal
- * address, CUDA can do nothing more in this process: RH_DEVICE_ERROR, then and for the context's later plans, naming the
- * implementation; another `isa` in a new process may do without. */
+ * address, CUDA can do nothing more in this process: RH_DEVICE_ERROR, then and for the context's later plans, naming
+ * the implementation; another `isa` in a new process may do without. */
 RH_API rh_status rh_plan_create(const rh_context* context, const rh_plan_options* options, rh_plan** plan);
 RH_API void rh_plan_destroy(rh_plan* plan); /* NULL is allowed */
 /* What a GPU's plan has chosen, and for what, as one line of key=value: a plan made with it as `choices` gives the same

@@ -89,7 +89,8 @@ TEST_F(CudaExecute, OneCallGivesTheBitsOfItsParts) {
   for (const Size& size : kSizes) {
     for (const bool adjacent : {false, true}) {
       for (const Call whole : {loss_gradients, train}) {
-        const Context& gpu = all[(size.rows + adjacent + (whole == train)) % all.size()];  // each meets each in some size
+        // Each meets each in some size.
+        const Context& gpu = all[(size.rows + adjacent + (whole == train)) % all.size()];
         const Plan plan = make_plan(gpu.get(), options_of(size));
         const DeviceWorkspace memory(plan.get(), stream_);
         Head together(size, adjacent), apart(size, adjacent);
