@@ -53,7 +53,7 @@ void move_away(int from, int steps) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(std::make_unique<Share[]>(threads)) {
   try {
     workers_.reserve(threads - 1);
     const int here = sched_getcpu();
@@ -98,16 +98,23 @@ void ThreadPool::work(int worker) {
 }
 
 void ThreadPool::run_tasks(int worker) {
-  for (;;) {
-    const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= job_.tasks) return;
-    job_.task(job_.context, index, worker);
+  for (int step = 0; step < threads(); ++step) {
+    const int owner = (worker + step) % threads();
+    std::atomic<int64_t>& next = shares_[owner].next;
+    const int64_t end = share_begin(owner + 1);
+    // Looked at before it is written: to write what another worker writes to is dear.
+    while (next.load(std::memory_order_relaxed) < end) {
+      const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+      if (index < end) job_.task(job_.context, index, worker);
+    }
   }
 }
 
 void ThreadPool::run(const Job& job) {
   job_ = job;
-  next_.store(0, std::memory_order_relaxed);
+  for (int worker = 0; worker < threads(); ++worker) {
+    shares_[worker].next.store(share_begin(worker), std::memory_order_relaxed);
+  }
   const uint32_t job_number = number(state_.load(std::memory_order_relaxed)) + 1;
   state_.store(static_cast<uint64_t>(job_number) << 32 | kOpen, std::memory_order_release);
   announce(job_number);

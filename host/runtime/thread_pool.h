@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -18,6 +19,10 @@ inline kernels::Executor serial_executor() {
 }
 
 // Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
+//
+// Of a job's tasks each worker has a share of its own, as many of them as the others and one after another; who is done
+// helps the next. So what neighbouring tasks touch stays in one processor's caches, and what the same task of the next
+// job, or of the next call, touches again is there already.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // throws std::system_error where no thread can be started
@@ -52,6 +57,11 @@ class ThreadPool {
     kernels::Executor::Task task;
     const void* context;
   };
+  // The next task of a worker's share to be taken; beyond the share where none is left.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+  };
+  int64_t share_begin(int worker) const { return job_.tasks * worker / threads(); }
   void work(int worker);
   void run_tasks(int worker);
   void run(const Job& job);
@@ -68,7 +78,7 @@ class ThreadPool {
   std::atomic<bool> lent_{false};
   Job job_{};
   alignas(64) std::atomic<uint64_t> state_{0};
-  alignas(64) std::atomic<int64_t> next_{0};  // the next task to be taken
+  std::unique_ptr<Share[]> shares_;  // of each worker
   // The number of the newest job, or one beyond it at the end: what idle workers watch, and sleep on. Four bytes, so
   // that waiting is a futex and takes no lock.
   alignas(64) std::atomic<uint32_t> announced_{0};

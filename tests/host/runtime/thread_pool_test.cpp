@@ -38,13 +38,14 @@ TEST(ThreadPool, EveryTaskOnce) {
   }
 }
 
-// Two tasks that wait for each other: the caller and a worker must take one each.
+// Two tasks that wait for each other: the caller and a worker must take one each, which is the one of its share.
 bool both_take_part(ThreadPool& pool) {
   ThreadPool::Loan loan(pool);
   std::atomic<int> arrived{0};
   std::atomic<bool> met{true};
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  loan.executor().for_each(2, [&](int64_t, int) {
+  loan.executor().for_each(2, [&](int64_t index, int worker) {
+    if (index != worker) met = false;
     ++arrived;
     while (arrived < 2 && met) {
       std::this_thread::yield();
@@ -57,6 +58,35 @@ bool both_take_part(ThreadPool& pool) {
 TEST(ThreadPool, WorkersTakePart) {
   ThreadPool pool(2);
   for (int job = 0; job < 20; ++job) ASSERT_TRUE(both_take_part(pool));
+}
+
+// One worker is held up at its first task; the other does all the rest, of both shares.
+TEST(ThreadPool, WhoIsDoneHelps) {
+  ThreadPool pool(2);
+  for (const int held : {0, 1}) {
+    ThreadPool::Loan loan(pool);
+    std::atomic<int> done{0};
+    std::atomic<bool> in_time{true};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    std::atomic<bool> arrived{false};
+    const auto wait_for = [&](const auto& condition) {
+      while (!condition() && in_time) {
+        std::this_thread::yield();
+        if (std::chrono::steady_clock::now() > deadline) in_time = false;
+      }
+    };
+    loan.executor().for_each(20, [&](int64_t, int worker) {
+      if (worker == held) {
+        arrived = true;
+        wait_for([&] { return done == 19; });
+      } else {
+        wait_for([&] { return arrived.load(); });
+        ++done;
+      }
+    });
+    EXPECT_TRUE(in_time);
+    EXPECT_EQ(done, 19);
+  }
 }
 
 // Workers may run on all processors that their maker may, wherever they start.
