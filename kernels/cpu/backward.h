@@ -33,6 +33,10 @@ constexpr int64_t kFewRowsBackward = kTables / kSlices * kGroup;
 // and dW1, as long as some tasks are left to share.
 constexpr int64_t kFewRowsColumns = 4 * kChunkColumns;
 constexpr int kFewRowsChains = 4;  // of a dot product, so that the additions of one do not wait for each other
+// Hidden units of one task of few rows at least; fewer would cost little more than their tables. Threads share units
+// rather than columns where no sum depends on it, because the forward and AdamW share W1 and dW1 by rows: lines that
+// one processor has written and another one wants are dearer than lines from memory.
+constexpr int64_t kFewRowsUnits = 64;
 inline int64_t chunk_columns(int64_t rows, int64_t input) {
   if (rows > kFewRowsBackward) return kChunkColumns;
   int64_t columns = kFewRowsColumns;
@@ -78,13 +82,18 @@ struct BackwardScratch {
   }
 };
 
-// Columns [first, first + columns) of one member's dW1, and, if `dotted`, their part of <W1[h], G[h]>, where all tables
-// of these columns stay in L1 together: no sums are stored, and W1 and dW1 are walked along their rows.
+// Hidden units, counted through all members.
+struct Units {
+  int64_t begin, end;
+};
+
+// Columns [first, first + columns) of dW1 of some hidden units, and, if `dotted`, their part of <W1[h], G[h]>, where all
+// tables of these columns stay in L1 together: no sums are stored, and W1 and dW1 are walked along their rows.
 template <class V, int groups, bool dotted>
-void few_rows_gradient(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns, const float* tables,
+void few_rows_gradient(const BackwardArguments& a, Units units, int64_t first, int64_t columns, const float* tables,
                        float* dots) {
   using Vector = typename V::Vector;
-  for (int64_t unit = member * a.hidden; unit < (member + 1) * a.hidden; ++unit) {
+  for (int64_t unit = units.begin; unit < units.end; ++unit) {
     const float* sums[groups];
     for (int group = 0; group < groups; ++group) {
       const uint64_t subset = a.mask[unit] >> (group * kGroup) & (entries(kGroup) - 1);
@@ -118,9 +127,9 @@ void few_rows_gradient(const BackwardArguments& a, int64_t member, int64_t first
 }
 
 template <class V, class Element, int... index>
-void few_rows_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
+void few_rows_gradient_chunk(const BackwardArguments& a, int64_t member, Units units, int64_t first, int64_t columns,
                              const SubsetScratch& scratch, float* dots, std::integer_sequence<int, index...>) {
-  using Kernel = void (*)(const BackwardArguments&, int64_t, int64_t, int64_t, const float*, float*);
+  using Kernel = void (*)(const BackwardArguments&, Units, int64_t, int64_t, const float*, float*);
   static constexpr Kernel dotted[] = {few_rows_gradient<V, index + 1, true>...};
   static constexpr Kernel plain[] = {few_rows_gradient<V, index + 1, false>...};
   const int groups = groups_of(a.x.rows, kGroup);
@@ -130,7 +139,7 @@ void few_rows_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t
     build_tables<V, kGroup>(scratch.scaled + slice * kMaskRows * kSlice, a.x.rows,
                             scratch.tables + slice * groups * entries(kGroup) * kSlice);
   }
-  (a.activations ? plain : dotted)[groups - 1](a, member, first, columns, scratch.tables, dots);
+  (a.activations ? plain : dotted)[groups - 1](a, units, first, columns, scratch.tables, dots);
 }
 
 // dW1 of one chunk from its sums, and, if `dotted`, dots.
@@ -163,14 +172,10 @@ void finish_weight_gradient(const BackwardArguments& a, int64_t unit, int64_t fi
   }
 }
 
-// The same for any number of rows.
+// The same of many rows, of all hidden units of a member.
 template <class V, class Element>
 void weight_gradient_chunk(const BackwardArguments& a, int64_t member, int64_t first, int64_t columns,
                            const bool* lists, const SubsetScratch& scratch, float* dots) {
-  if (a.x.rows <= kFewRowsBackward) {
-    return few_rows_gradient_chunk<V, Element>(a, member, first, columns, scratch, dots,
-                                               std::make_integer_sequence<int, kTables / kSlices>{});
-  }
   const int64_t unit = member * a.hidden, at = unit * a.x.columns + first;
   subset_sums<V>(static_cast<const Element*>(a.x.data) + first, a.x.stride, a.reward_gradient + member * a.x.rows,
                  a.x.rows, columns, a.mask + unit, a.members * a.hidden, a.hidden, lists,
@@ -295,22 +300,33 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   const int64_t chunks = (a.x.columns + width - 1) / width;
   const int64_t units = a.members * a.hidden;
   const int64_t blocks = mask_blocks(a.x.rows);
-  for (int64_t member = 0; a.x.rows > kFewRowsBackward && member < a.members; ++member) {
+  const bool few = a.x.rows <= kFewRowsBackward;
+  const int64_t parts = few && a.activations ? std::clamp<int64_t>(units / kFewRowsUnits, 1, executor.threads) : 1;
+  for (int64_t member = 0; !few && member < a.members; ++member) {
     choose_lists(a.mask + member * a.hidden, units, a.hidden, a.x.rows, scratch.row_lists + member * blocks);
   }
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     // The last task is the biases'. The others keep their columns of X in cache for all members.
-    executor.for_each(chunks + 1, [&](int64_t task, int worker) {
+    executor.for_each(parts * chunks + 1, [&](int64_t task, int worker) {
+      const int64_t part = task / chunks, first = task % chunks * width;
+      const int64_t columns = std::min(width, a.x.columns - first);
+      const SubsetScratch subsets = scratch.of_worker(worker, few ? kMaskRows : a.x.rows, width, few ? 0 : a.hidden);
+      float* dots = scratch.dots + task % chunks * units;
       for (int64_t member = 0; member < a.members; ++member) {
-        if (task == chunks) {
-          masked_totals<V>(a, member, scratch.totals + member * a.hidden);
+        const int64_t unit = member * a.hidden;
+        if (part == parts) {
+          masked_totals<V>(a, member, scratch.totals + unit);
           if (a.activations) activation_dots<V>(a, member);
+        } else if (few) {
+          const Units shared = {std::max(unit, units * part / parts),
+                                std::min(unit + a.hidden, units * (part + 1) / parts)};
+          if (shared.begin >= shared.end) continue;
+          few_rows_gradient_chunk<V, Element>(a, member, shared, first, columns, subsets, dots,
+                                              std::make_integer_sequence<int, kTables / kSlices>{});
         } else {
-          const int64_t first = task * width;
-          weight_gradient_chunk<V, Element>(
-              a, member, first, std::min(width, a.x.columns - first), scratch.row_lists + member * blocks,
-              scratch.of_worker(worker, a.x.rows, width, a.hidden), scratch.dots + task * units);
+          weight_gradient_chunk<V, Element>(a, member, first, columns, scratch.row_lists + member * blocks, subsets,
+                                            dots);
         }
       }
     });
