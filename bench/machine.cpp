@@ -52,16 +52,17 @@ BENCH_INLINE void fma_chains(int64_t rounds, float* out) {
   for (size_t lane = 0; lane < sizeof(Vector) / sizeof(float); ++lane) *out += total[lane];
 }
 
-// `count` is a multiple of 8 vectors; `from` is aligned to one.
+// `count` is a multiple of 8 vectors; `from` is aligned to one. Read in four places at once: a prefetcher that works page
+// by page brings the more the more pages are being read.
 template <class Vector>
 BENCH_INLINE void read_all(const float* from, int64_t count, float* out) {
-  constexpr int kSums = 8;
+  constexpr int kPlaces = 4, kSums = 8;
   const Vector* p = reinterpret_cast<const Vector*>(from);
-  const Vector* end = reinterpret_cast<const Vector*>(from + count);
+  const int64_t distance = count / kPlaces / static_cast<int64_t>(sizeof(Vector) / sizeof(float));
   Vector sums[kSums] = {};
-  for (; p < end; p += kSums) {
+  for (int64_t i = 0; i < distance; i += kSums / kPlaces) {
 #pragma GCC unroll 8
-    for (int s = 0; s < kSums; ++s) sums[s] += p[s];
+    for (int s = 0; s < kSums; ++s) sums[s] += p[s % kPlaces * distance + i + s / kPlaces];
   }
   for (int s = 1; s < kSums; ++s) sums[0] += sums[s];
   for (size_t lane = 0; lane < sizeof(Vector) / sizeof(float); ++lane) *out += sums[0][lane];
