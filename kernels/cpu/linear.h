@@ -29,8 +29,10 @@ constexpr int64_t kLinearFarGroup = 4;    // and these where rows of `input` ele
 constexpr int64_t kLinearChunks = 16;     // at most, of dw
 constexpr int64_t kLinearChunkRows = 16;  // at least: a chunk writes and reads as much as two rows
 constexpr int64_t kLinearColumns = 1024;  // of one task that adds chunks
-constexpr int64_t kLinearBlockRows = 16;  // at most, and kLinearBlockBytes, of what is read for r and again for dw
+constexpr int64_t kLinearFewRows = 16;    // up to which a step makes two passes over X
+// Of what a step reads for r and again for dw, at most: it fits L1, and quarters of it lie on pages of their own.
 constexpr int64_t kLinearBlockBytes = 28 << 10;
+constexpr int64_t kLinearBlockRows = 128;
 
 constexpr int64_t linear_chunk_rows(int64_t rows) {
   const int64_t even = (rows + kLinearChunks - 1) / kLinearChunks;
@@ -252,7 +254,7 @@ template <class V>
 void linear_step(const ForwardArguments& forward, const PairLossArguments& pairs, const BackwardArguments& backward,
                  const Executor& executor, void* workspace) {
   const Matrix& x = forward.x;
-  if (x.rows <= kLinearBlockRows) {  // slopes of blocks would cost more than reading so few rows twice
+  if (x.rows <= kLinearFewRows) {  // slopes of blocks would cost more than reading so few rows twice
     linear_forward<V>(forward, executor);
     pair_loss<V>(pairs, executor, workspace);
     return linear_backward<V>(backward, executor, workspace);
