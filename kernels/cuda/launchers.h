@@ -62,7 +62,7 @@ struct MlpPlan {
   Dtype dtype;
   // The accuracy of products, in 16-bit planes of an operand (planes.h), as a bound relative to the sum of magnitudes.
   // 1: W1, w2 and dr are rounded to the type of X, and X in fp32 to bfloat16: 2^-7, for binary16 2^-10.
-  // 2: 3 2^-16 at worst, 4e-7 on random data. 3: as fp32, at twice the time of 2 where X is fp32.
+  // 2: 3 2^-16 at worst, 4e-7 on random data. 3: as fp32, at twice the time (prediction) of 2 if X is fp32.
   int planes;
   bool input_gradient;
   int multiprocessors;  // of the device
