@@ -67,7 +67,7 @@ inline constexpr int64_t activation_rows(int64_t plan_rows) {
 }
 
 // `members` heads over one X, an ensemble: each tensor, the rewards and their gradient have a leading dimension of it,
-// and the mask's words are [mask_blocks(rows), members, hidden]. 1 for the linear head.
+// and the mask's words are [mask_blocks(rows), members, hidden]. On the CPU 1 for the linear head.
 struct ForwardArguments {
   Matrix x;
   int64_t hidden;
@@ -94,6 +94,8 @@ struct BackwardArguments {
   const float* activations = nullptr;  // as the forward wrote them, or null
 };
 
+// `members` heads over the same pairs: rewards, weight, loss and reward_gradient have a leading dimension of it. On the
+// CPU 1.
 struct PairLossArguments {
   const float* rewards;  // [rows]
   int64_t rows;
@@ -106,6 +108,7 @@ struct PairLossArguments {
   double normalizer;
   float* loss;             // [1]
   float* reward_gradient;  // [rows] or null
+  int64_t members = 1;
 };
 
 struct AdamwArguments {

@@ -101,15 +101,17 @@ size_t cuda_scratch(const CudaPlan& plan) {
   if (plan.operations & RH_FORWARD && !linear) {
     bytes = plan.row == kCublasLt ? cuda::composed_workspace(plan.composed) : cuda::mlp_forward_workspace(plan.mlp);
   }
-  if (plan.operations & RH_PAIR_LOSS) bytes = std::max(bytes, cuda::pair_loss_workspace(shape.rows, shape.pairs));
+  if (plan.operations & RH_PAIR_LOSS) {
+    bytes = std::max(bytes, cuda::pair_loss_workspace(shape.rows, shape.pairs, shape.members));
+  }
   if (plan.operations & RH_BACKWARD) {
     if (linear) {
-      bytes = std::max(bytes, cuda::linear_workspace(shape.rows, shape.input));
+      bytes = std::max(bytes, cuda::linear_workspace(shape.rows, shape.input, shape.members));
     } else if (plan.row != kCublasLt) {
       bytes = std::max(bytes, cuda::mlp_backward_workspace(plan.mlp));
     }
     if (plan.operations & RH_PAIR_LOSS && linear) {
-      bytes = std::max(bytes, cuda::linear_step_workspace(shape.rows, shape.input, shape.pairs));
+      bytes = std::max(bytes, cuda::linear_step_workspace(shape.rows, shape.input, shape.pairs, shape.members));
     }
   }
   if (plan.operations & RH_OPTIMIZER) {

@@ -41,7 +41,7 @@ struct Problem {
 constexpr Problem kProblems[] = {{145, 133, 35, 2, kernels::Dtype::f32, 134, 1, true},
                                  {70, 72, 70, 1, kernels::Dtype::bf16, 80, 2, false}};
 constexpr Problem kLinearProblems[] = {{70, 133, 0, 1, kernels::Dtype::f32, 134, 1, false},
-                                       {50, 72, 0, 1, kernels::Dtype::bf16, 80, 1, false}};
+                                       {50, 72, 0, 3, kernels::Dtype::bf16, 80, 1, false}};
 
 // Of what is multiplied, one operand only is wide: the product of two second planes is what planes.h leaves out.
 struct Integers {
@@ -56,7 +56,7 @@ struct Integers {
     for (int64_t row = 0; row < p.rows; ++row) {
       for (int64_t k = 0; k < p.input; ++k) x[row * p.stride + k] = draw(p.wide_inputs && row % 2 == 0);
     }
-    w1.resize(std::max<int64_t>(units, 1) * p.input);
+    w1.resize(p.members * std::max<int64_t>(p.hidden, 1) * p.input);
     for (float& value : w1) value = draw(!p.wide_inputs && p.hidden && random() % 2);
     for (std::vector<float>* values : {&b1, &w2}) {
       values->resize(units);
@@ -90,7 +90,7 @@ struct Results {
         b1(p.members * p.hidden),
         w2(p.members * p.hidden),
         b2(p.hidden ? p.members : 0),
-        dx(p.rows * p.input) {}
+        dx(p.hidden || p.members == 1 ? p.rows * p.input : 0) {}
   std::vector<float> rewards, w1, b1, w2, b2, dx;
 };
 
@@ -98,31 +98,34 @@ std::string check_head(const CudaContext& context, CudaRow row, const Problem& p
   const Integers in(p);
   const kernels::KernelTable& reference = kernels::reference_table();
   const kernels::Executor executor = serial_executor();
-  const kernels::Shape shape = {p.rows, p.input, p.hidden, 0, true, p.members};
   Results expected(p);
+  const bool has_dx = !expected.dx.empty();
+  const kernels::Shape shape = {p.rows, p.input, p.hidden, 0, has_dx, p.members};
   {
     std::vector<uint64_t> mask(kernels::mask_blocks(p.rows) * p.members * p.hidden);
     std::vector<double> workspace(reference.backward_workspace(shape, 1) / sizeof(double) + 1);
     const kernels::Matrix x = {in.bytes.data(), p.dtype, p.rows, p.input, p.stride};
     const kernels::HeadTensors<const float> head = {in.w1.data(), in.b1.data(), in.w2.data(), in.b2.data()};
-    reference.forward({x, p.hidden, head, expected.rewards.data(), p.hidden ? mask.data() : nullptr, p.members},
-                      executor, nullptr);
-    reference.backward({x,
-                        p.hidden,
-                        head,
-                        mask.data(),
-                        in.reward_gradient.data(),
-                        {expected.w1.data(), expected.b1.data(), expected.w2.data(), expected.b2.data()},
-                        expected.dx.data(),
-                        p.input,
-                        p.members},
-                       executor, workspace.data());
+    const kernels::HeadTensors<float> gradient = {expected.w1.data(), expected.b1.data(), expected.w2.data(),
+                                                  expected.b2.data()};
+    const int64_t step = p.hidden ? p.members : 1;  // the CPU takes linear heads one by one
+    for (int64_t member = 0; member < p.members; member += step) {
+      const kernels::HeadTensors<const float> own = head.member(member, p.hidden, p.input);
+      reference.forward({x, p.hidden, own, expected.rewards.data() + member * p.rows, p.hidden ? mask.data() : nullptr,
+                         step},
+                        executor, nullptr);
+      reference.backward({x, p.hidden, own, mask.data(), in.reward_gradient.data() + member * p.rows,
+                          gradient.member(member, p.hidden, p.input), has_dx ? expected.dx.data() : nullptr, p.input,
+                          step},
+                         executor, workspace.data());
+    }
   }
   TrialMemory memory;
   // For more rows than it gets: an execute may have fewer, and algorithms of cuBLASLt are chosen for the most.
   kernels::Shape most = shape;
   most.rows = 2 * p.rows + 3;
-  CudaPlan plan = plan_row(context, row, most, p.dtype, RH_FORWARD | RH_BACKWARD | RH_INPUT_GRADIENT);
+  CudaPlan plan =
+      plan_row(context, row, most, p.dtype, RH_FORWARD | RH_BACKWARD | (has_dx ? RH_INPUT_GRADIENT : 0));
   plan.device.stream = memory.stream();
   plan.mlp.forward_splits = plan.mlp.w1_splits = p.splits;
   const auto tensor = [&](const std::vector<float>& values) { return values.empty() ? nullptr : memory.put(values); };
@@ -153,39 +156,45 @@ std::string check_head(const CudaContext& context, CudaRow row, const Problem& p
   return wrong;
 }
 
-// A list of pairs with margins, weights and labels, to the rounding of an exponential.
+// A list of pairs with margins, weights and labels, of two members, to the rounding of an exponential.
 std::string check_pair_loss(const CudaContext& context) {
-  constexpr int64_t kRows = 37, kPairs = 90;
+  constexpr int64_t kRows = 37, kPairs = 90, kMembers = 2;
   std::mt19937 random(2);
   const auto draw = [&](int count) { return static_cast<int32_t>(random() % static_cast<unsigned>(count)); };
-  std::vector<float> rewards(kRows), margin(kPairs), weight(kPairs), label(kPairs), loss(1), gradient(kRows);
+  std::vector<float> rewards(kMembers * kRows), gradient(kMembers * kRows), loss(kMembers);
+  std::vector<float> margin(kPairs), weight(kMembers * kPairs), label(kPairs);
   std::vector<int32_t> chosen(kPairs), rejected(kPairs);
   for (float& reward : rewards) reward = 0.25f * static_cast<float>(draw(41) - 20);
   for (int64_t i = 0; i < kPairs; ++i) {
     chosen[i] = draw(kRows);
     rejected[i] = (chosen[i] + 1 + draw(kRows - 1)) % int32_t{kRows};
     margin[i] = 0.5f * static_cast<float>(draw(3));
-    weight[i] = 0.5f * static_cast<float>(draw(5));
     label[i] = 0.25f * static_cast<float>(draw(5));
   }
+  for (float& value : weight) value = 0.5f * static_cast<float>(draw(5));
   const kernels::KernelTable& reference = kernels::reference_table();
-  const kernels::Shape shape = {kRows, 0, 0, kPairs, false, 1};
+  const kernels::Shape shape = {kRows, 0, 0, kPairs, false, kMembers};
   std::vector<double> workspace(reference.pair_loss_workspace(shape, 1) / sizeof(double) + 1);
-  reference.pair_loss({rewards.data(), kRows, kPairs, chosen.data(), rejected.data(), margin.data(), weight.data(),
-                       label.data(), kPairs, loss.data(), gradient.data()},
-                      serial_executor(), workspace.data());
+  for (int64_t member = 0; member < kMembers; ++member) {
+    reference.pair_loss({rewards.data() + member * kRows, kRows, kPairs, chosen.data(), rejected.data(), margin.data(),
+                         weight.data() + member * kPairs, label.data(), kPairs, loss.data() + member,
+                         gradient.data() + member * kRows},
+                        serial_executor(), workspace.data());
+  }
   TrialMemory memory;
   CudaPlan plan = plan_row(context, kSm80, shape, kernels::Dtype::f32, RH_PAIR_LOSS);
   plan.device.stream = memory.stream();
-  float *const device_loss = memory.results(1), *const device_gradient = memory.results(kRows);
+  float *const device_loss = memory.results(loss.size()), *const device_gradient = memory.results(gradient.size());
   uint32_t* const bad_pairs = static_cast<uint32_t*>(memory.room(sizeof(uint32_t)));
   const CudaKernels kernels(plan, memory.room(cuda_scratch(plan)));
   kernels.clear(bad_pairs);
   kernels.pair_loss({memory.put(rewards), kRows, kPairs, memory.put(chosen), memory.put(rejected), memory.put(margin),
-                     memory.put(weight), memory.put(label), kPairs, device_loss, device_gradient},
+                     memory.put(weight), memory.put(label), kPairs, device_loss, device_gradient, kMembers},
                     bad_pairs);
-  std::string wrong = difference("loss", memory.fetch(device_loss, 1), loss, 1e-5);
-  if (wrong.empty()) wrong = difference("reward_gradient", memory.fetch(device_gradient, kRows), gradient, 1e-5);
+  std::string wrong = difference("loss", memory.fetch(device_loss, loss.size()), loss, 1e-5);
+  if (wrong.empty()) {
+    wrong = difference("reward_gradient", memory.fetch(device_gradient, gradient.size()), gradient, 1e-5);
+  }
   if (wrong.empty() && read_flag(plan.device, bad_pairs)) wrong = "good pairs are taken for bad ones";
   return wrong;
 }

@@ -19,6 +19,16 @@ int attribute(cudaDeviceAttr which, int ordinal) {
   return value;
 }
 
+// Why no device was found, in words.
+std::string why_none(cudaError_t error) {
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) return "no NVIDIA driver was found";
+  if (error != cudaErrorInsufficientDriver) return cudaGetErrorName(error);
+  return "the NVIDIA driver is for CUDA " + std::to_string(driver / 1000) + '.' + std::to_string(driver % 1000 / 10) +
+         "; " + std::to_string(CUDART_VERSION / 1000) + ".0 or later is needed";
+}
+
 CudaDevice current_device(void* stream) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -28,8 +38,8 @@ CudaDevice current_device(void* stream) {
   }
   if (error != cudaSuccess || count == 0) {
     cudaGetLastError();
-    throw ApiError(RH_UNSUPPORTED, std::string("device is cuda: there is no GPU that CUDA can use (") +
-                                       cudaGetErrorName(error != cudaSuccess ? error : cudaErrorNoDevice) + ')');
+    throw ApiError(RH_UNSUPPORTED, "device is cuda: there is no GPU that CUDA can use (" +
+                                       why_none(error != cudaSuccess ? error : cudaErrorNoDevice) + ')');
   }
   CudaDevice device = {0, 0, 0, 0, stream, {}};
   check_cuda(cudaGetDevice(&device.ordinal), "cudaGetDevice");

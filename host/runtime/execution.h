@@ -18,7 +18,7 @@ inline kernels::Matrix matrix(const rh_plan& plan, const rh_matrix& x) {
   return {x.data, plan.dtype, x.rows, plan.shape.input, x.row_stride};
 }
 
-// The arguments of the kernels of one execute, on its share of the workspace. The linear head's members go one by one.
+// The arguments of the kernels of one execute, on its share of the workspace, of `members` members from `member` on.
 class Execution {
  protected:
   Execution(const rh_plan& plan, rh_workspace workspace) : plan_(plan), memory_(plan.carve(workspace.data)) {}
@@ -28,12 +28,13 @@ class Execution {
     return {matrix(plan_, x), hidden(), readable(parameters).member(member, hidden(), input()),
             rewards + member * x.rows, memory_.mask, members, plan_.shape.rows, memory_.activations};
   }
-  kernels::PairLossArguments pair_arguments(int64_t member, const float* rewards, int64_t rows, const rh_pairs& pairs,
-                                            double normalizer, float* loss, float* reward_gradient) const {
+  kernels::PairLossArguments pair_arguments(int64_t member, int64_t members, const float* rewards, int64_t rows,
+                                            const rh_pairs& pairs, double normalizer, float* loss,
+                                            float* reward_gradient) const {
     return {rewards + member * rows, rows, pairs.count, pairs.chosen, pairs.rejected, pairs.margin,
             pairs.weight ? pairs.weight + member * pairs.count : nullptr, pairs.label,
             normalizer == 0 ? static_cast<double>(pairs.count) : normalizer, loss + member,
-            reward_gradient ? reward_gradient + member * rows : nullptr};
+            reward_gradient ? reward_gradient + member * rows : nullptr, members};
   }
   kernels::BackwardArguments backward_arguments(int64_t member, int64_t members, const rh_matrix& x,
                                                 const rh_tensors& parameters, const float* reward_gradient,
@@ -45,14 +46,7 @@ class Execution {
   }
   int64_t hidden() const { return plan_.shape.hidden; }
   int64_t input() const { return plan_.shape.input; }
-
-  // part(first member, members)
-  template <class Part>
-  void for_each_part(const Part& part) const {
-    const int64_t members = plan_.shape.members;
-    const int64_t step = hidden() ? members : 1;
-    for (int64_t member = 0; member < members; member += step) part(member, step);
-  }
+  int64_t members() const { return plan_.shape.members; }
 
   const rh_plan& plan_;
   rh_plan::Workspace memory_;
@@ -76,8 +70,8 @@ class CpuExecution : Execution {
 
   void pair_loss(const float* rewards, int64_t rows, const rh_pairs& pairs, double normalizer, float* loss,
                  float* reward_gradient) {
-    for (int64_t member = 0; member < plan_.shape.members; ++member) {
-      table_.pair_loss(pair_arguments(member, rewards, rows, pairs, normalizer, loss, reward_gradient),
+    for (int64_t member = 0; member < members(); ++member) {
+      table_.pair_loss(pair_arguments(member, 1, rewards, rows, pairs, normalizer, loss, reward_gradient),
                        executor(rows + 8 * pairs.count), memory_.scratch);
     }
   }
@@ -96,7 +90,7 @@ class CpuExecution : Execution {
       for_each_part([&](int64_t member, int64_t members) {
         table_.linear_step(
             forward_arguments(member, members, a.x, a.parameters, a.rewards),
-            pair_arguments(member, a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient),
+            pair_arguments(member, members, a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient),
             backward_arguments(member, members, a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient,
                                a.input_gradient_stride),
             executor((a.input_gradient ? 3 : 2) * head_work(a.x.rows)), memory_.scratch);
@@ -144,6 +138,12 @@ class CpuExecution : Execution {
   }
 
  private:
+  // part(first member, members): the linear head's members go one by one.
+  template <class Part>
+  void for_each_part(const Part& part) const {
+    const int64_t step = hidden() ? members() : 1;
+    for (int64_t member = 0; member < members(); member += step) part(member, step);
+  }
   // Of one pass of a head over X.
   int64_t head_work(int64_t rows) const {
     return input() * (rows + plan_.shape.members * hidden()) + rows * input() * plan_.shape.members * hidden() / 16;
@@ -157,45 +157,37 @@ class CpuExecution : Execution {
   ThreadPool::Loan loan_;
 };
 
-// Enqueues and returns.
+// Enqueues and returns. All members at once.
 class CudaExecution : Execution {
  public:
   CudaExecution(const rh_plan& plan, rh_workspace workspace)
       : Execution(plan, workspace), kernels_(*plan.cuda, memory_.scratch) {}
 
   void forward(const rh_matrix& x, const rh_tensors& parameters, float* rewards) {
-    for_each_part([&](int64_t member, int64_t members) {
-      kernels_.forward(forward_arguments(member, members, x, parameters, rewards));
-    });
+    kernels_.forward(forward_arguments(0, members(), x, parameters, rewards));
   }
 
   void pair_loss(const float* rewards, int64_t rows, const rh_pairs& pairs, double normalizer, float* loss,
                  float* reward_gradient) {
     kernels_.clear(memory_.bad_pairs);
-    for (int64_t member = 0; member < plan_.shape.members; ++member) {
-      kernels_.pair_loss(pair_arguments(member, rewards, rows, pairs, normalizer, loss, reward_gradient),
-                         memory_.bad_pairs);
-    }
+    kernels_.pair_loss(pair_arguments(0, members(), rewards, rows, pairs, normalizer, loss, reward_gradient),
+                       memory_.bad_pairs);
   }
 
   void backward(const rh_matrix& x, const rh_tensors& parameters, const float* reward_gradient,
                 const rh_tensors& gradients, float* input_gradient, int64_t input_gradient_stride) {
-    for_each_part([&](int64_t member, int64_t members) {
-      kernels_.backward(backward_arguments(member, members, x, parameters, reward_gradient, gradients, input_gradient,
-                                           input_gradient_stride));
-    });
+    kernels_.backward(backward_arguments(0, members(), x, parameters, reward_gradient, gradients, input_gradient,
+                                         input_gradient_stride));
   }
 
   void loss_gradients(const rh_loss_arguments& a) {
     if (hidden() == 0 && !a.pairs.chosen) {  // one pass over X; adjacent rows make no bad pair
       kernels_.clear(memory_.bad_pairs);
-      for_each_part([&](int64_t member, int64_t members) {
-        kernels_.linear_step(
-            forward_arguments(member, members, a.x, a.parameters, a.rewards),
-            pair_arguments(member, a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient),
-            backward_arguments(member, members, a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient,
-                               a.input_gradient_stride));
-      });
+      kernels_.linear_step(
+          forward_arguments(0, members(), a.x, a.parameters, a.rewards),
+          pair_arguments(0, members(), a.rewards, a.x.rows, a.pairs, a.normalizer, a.loss, a.reward_gradient),
+          backward_arguments(0, members(), a.x, a.parameters, a.reward_gradient, a.gradients, a.input_gradient,
+                             a.input_gradient_stride));
       return;
     }
     forward(a.x, a.parameters, a.rewards);

@@ -43,8 +43,11 @@ struct Storage<float> {
     const ptx::Float4 a = ptx::ldg128f(from), b = ptx::ldg128f(from + 4);
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
   }
+  // Lanes lie 32 bytes apart: of eight, four take their halves the other way round, so that each bank is used once.
   static RH_DEVICE Eight load_eight_shared(uint32_t from) {
-    const ptx::Float4 a = ptx::lds128f(from), b = ptx::lds128f(from + 16);
+    const bool turned = from & 128;
+    const ptx::Float4 one = ptx::lds128f(from + (turned ? 16 : 0)), other = ptx::lds128f(from + (turned ? 0 : 16));
+    const ptx::Float4 a = turned ? other : one, b = turned ? one : other;
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
   }
 };

@@ -25,6 +25,7 @@ constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_divide(a, b) * b;
 template <class Parameters>
 cudaError_t launch(void (*kernel)(Parameters), const LaunchShape& shape, const Parameters& parameters,
                    cudaStream_t stream) {
+  if (shape.blocks > 0x7fffffff) return cudaErrorInvalidConfiguration;  // the most of a grid
   if (shape.shared_bytes > 48 << 10) {  // what a kernel may use without asking
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);

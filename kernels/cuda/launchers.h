@@ -21,15 +21,15 @@ namespace rewardhead::kernels::cuda {
 
 // ---- pair_loss.cu: semantics of kernels/cpu/pair_loss.h
 
-// Pairs fewer than 2^31. *bad_pairs, unless null, becomes 1 if a pair names a row outside [0, rows) or twice the same; such pairs count as
-// absent. Nobody sets it to 0 but the caller.
-size_t pair_loss_workspace(int64_t rows, int64_t pairs);
+// Pairs fewer than 2^31. *bad_pairs, unless null, becomes 1 if a pair names a row outside [0, rows) or twice the same;
+// such pairs count as absent. Nobody sets it to 0 but the caller.
+size_t pair_loss_workspace(int64_t rows, int64_t pairs, int64_t members);
 cudaError_t pair_loss(const PairLossArguments& arguments, uint32_t* bad_pairs, void* workspace, cudaStream_t stream);
 
 // ---- adamw.cu: semantics of kernels/cpu/adamw.h, and the global norm of each member's gradients
 
 struct AdamwStep {
-  HeadTensors<float> parameters, gradients, first_moments, second_moments;  // leading dimension members; gradients are read
+  HeadTensors<float> parameters, gradients, first_moments, second_moments;  // [members, ...]; gradients are only read
   int64_t input, hidden, members;  // hidden 0: w1 [members, input] alone
   double learning_rate, beta1, beta2, epsilon, weight_decay;
   double clip_norm;      // 0: never
@@ -39,14 +39,14 @@ struct AdamwStep {
 size_t adamw_workspace(int64_t input, int64_t hidden, int64_t members);
 cudaError_t adamw(const AdamwStep& step, void* workspace, cudaStream_t stream);
 
-// ---- linear.cu: the head without hidden units, of one member
+// ---- linear.cu: the head without hidden units, of one or more members; dX of one only
 
 cudaError_t linear_forward(const ForwardArguments& arguments, cudaStream_t stream);
-size_t linear_workspace(int64_t rows, int64_t input);
+size_t linear_workspace(int64_t rows, int64_t input, int64_t members);
 cudaError_t linear_backward(const BackwardArguments& arguments, void* workspace, cudaStream_t stream);
 // Both and the pair loss where pairs are rows (2i, 2i + 1): the same bits, X is read once if its rows are aligned to 16
 // bytes and not too long.
-size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs);
+size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs, int64_t members);
 cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments& pairs,
                         const BackwardArguments& backward, void* workspace, cudaStream_t stream);
 
@@ -62,7 +62,7 @@ struct MlpPlan {
   Dtype dtype;
   // The accuracy of products, in 16-bit planes of an operand (planes.h), as a bound relative to the sum of magnitudes.
   // 1: W1, w2 and dr are rounded to the type of X, and X in fp32 to bfloat16: 2^-7, for binary16 2^-10.
-  // 2: 3 2^-16 at worst, 4e-7 on random data. 3: as fp32, at twice the time of 2 where X is fp32.
+  // 2: 3 2^-16 at worst, 4e-7 on random data. 3: as fp32, at twice the time (prediction) of 2 if X is fp32.
   int planes;
   bool input_gradient;
   int multiprocessors;  // of the device

@@ -6,8 +6,10 @@
 // for r and once for dw: 10 or 20 us for 4,096 x 4,096 bfloat16 at 3.35 TB/s.
 //
 // r: a warp a row, a lane eight columns of every 256 in ascending order, then the lanes' tree.
-// dw: chunks of rows, of which there are at most 256, whatever the device; a chunk adds its rows in ascending order, and
-// the chunks are added in ascending order. One pass and two have the same orders, hence the same bits.
+// dw: chunks of rows, of which there are at most 256, whatever the device; a chunk adds its rows in ascending order,
+// and the chunks are added in ascending order. One pass and two have the same orders, hence the same bits.
+// An ensemble: each launch has the blocks of all members. Those of one place in X follow each other, so that all but
+// the first find it in L2 (prediction).
 //
 // One pass: a block a chunk; groups of 8, 4 or 2 rows wait in shared memory, two groups in turn by cp.async. A warp
 // takes r of a row from there, a thread the slope of a pair, and each thread adds its columns of the group to sums that
@@ -42,12 +44,13 @@ struct LinearParameters {
   const void* x;
   int64_t rows, input, stride;
   bool aligned;  // every row of X, to 16 bytes
-  const float* w;
-  float* rewards;
-  const float* reward_gradient;
-  float* sums;  // [chunks, input]
+  uint32_t members;
+  const float* w;                // [members, input]
+  float* rewards;                // [members, rows]
+  const float* reward_gradient;  // [members, rows]
+  float* sums;                   // [members, chunks, input]
   int64_t chunk_rows, chunks;
-  float* gradient;
+  float* gradient;  // [members, input]
   float* input_gradient;
   int64_t input_gradient_stride;
   // Of one pass.
@@ -56,33 +59,42 @@ struct LinearParameters {
   int group;    // rows
 };
 
+// Which block of which member this is.
+struct Part {
+  uint32_t member, block;
+};
+RH_DEVICE Part block_part(uint32_t members) { return {ptx::block_index() % members, ptx::block_index() / members}; }
+
 // In every lane. x(k) gives a row's columns k to k + 7, zeros past the last.
 template <class Columns>
-RH_DEVICE float row_reward(const LinearParameters& p, const Columns& x) {
-  const bool w_aligned = is_aligned16(p.w);
+RH_DEVICE float row_reward(const LinearParameters& p, uint32_t member, const Columns& x) {
+  const float* const w = p.w + member * p.input;
+  const bool w_aligned = is_aligned16(w);
   float sum = 0;
   for (int64_t k = ptx::thread_index() % 32 * 8; k < p.input; k += 256) {
-    const Eight features = x(k), weights = load_eight(p.w + k, p.input - k, w_aligned);
+    const Eight features = x(k), weights = load_eight(w + k, p.input - k, w_aligned);
     RH_UNROLL for (int i = 0; i < 8; ++i) sum = fmaf(features.v[i], weights.v[i], sum);
   }
   return warp_sum(sum);
 }
 
 template <class Element>
-RH_KERNEL(kThreads, 4) linear_rewards(RH_GRID_CONST const LinearParameters p) {
-  const int64_t row = int64_t{ptx::block_index()} * kWarps + ptx::thread_index() / 32;
+RH_KERNEL(kThreads, 6) linear_rewards(RH_GRID_CONST const LinearParameters p) {
+  const auto [member, block] = block_part(p.members);
+  const int64_t row = int64_t{block} * kWarps + ptx::thread_index() / 32;
   if (row >= p.rows) return;
   const Element* const x = static_cast<const Element*>(p.x) + row * p.stride;
-  const float reward = row_reward(p, [&](int64_t k) { return load_eight(x + k, p.input - k, p.aligned); });
-  if (ptx::thread_index() % 32 == 0) ptx::stg32f(p.rewards + row, reward);
+  const float reward = row_reward(p, member, [&](int64_t k) { return load_eight(x + k, p.input - k, p.aligned); });
+  if (ptx::thread_index() % 32 == 0) ptx::stg32f(p.rewards + member * p.rows + row, reward);
 }
 
 // A thread's eight columns of one chunk; blocks of 2,048 columns lie within chunks.
 template <class Element>
 RH_KERNEL(kThreads, 3) linear_gradient(RH_GRID_CONST const LinearParameters p) {
+  const auto [member, block] = block_part(p.members);
   const int64_t column_blocks = (p.input + kThreads * 8 - 1) / (kThreads * 8);
-  const int64_t chunk = ptx::block_index() / column_blocks;
-  const int64_t k = (ptx::block_index() % column_blocks * kThreads + ptx::thread_index()) * 8;
+  const int64_t chunk = block / column_blocks;
+  const int64_t k = (block % column_blocks * kThreads + ptx::thread_index()) * 8;
   if (k >= p.input) return;
   const int64_t begin = chunk * p.chunk_rows, end = begin + p.chunk_rows < p.rows ? begin + p.chunk_rows : p.rows;
   const Element* const x = static_cast<const Element*>(p.x) + k;
@@ -90,22 +102,24 @@ RH_KERNEL(kThreads, 3) linear_gradient(RH_GRID_CONST const LinearParameters p) {
 #pragma unroll 4
   for (int64_t row = begin; row < end; ++row) {
     const Eight features = load_eight(x + row * p.stride, p.input - k, p.aligned);
-    const float slope = ptx::ldg32f(p.reward_gradient + row);
+    const float slope = ptx::ldg32f(p.reward_gradient + member * p.rows + row);
     RH_UNROLL for (int i = 0; i < 8; ++i) sum.v[i] = fmaf(slope, features.v[i], sum.v[i]);
   }
-  float* const to = p.sums + chunk * p.input + k;
+  float* const to = p.sums + (member * p.chunks + chunk) * p.input + k;
   RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) ptx::stg32f(to + i, sum.v[i]);
 }
 
-// r and the chunks' sums in one pass. Shared memory: two groups of rows of `pitch` bytes, then sums of all columns,
-// then the group's rewards and slopes.
+// r and the chunks' sums in one pass. Shared memory: two groups of rows of `pitch` bytes, then sums of all columns, the
+// first four of every eight columns before the others, then the group's rewards and slopes.
 template <class Element>
 RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
   const uint32_t thread = ptx::thread_index(), warp = thread / 32, shared = ptx::smem_base();
   const int columns = static_cast<int>((p.input + 7) / 8) * 8, group = p.group;
-  const int pitch = columns * static_cast<int>(sizeof(Element)), row_bytes = static_cast<int>(p.input * sizeof(Element));
+  const int pitch = columns * static_cast<int>(sizeof(Element));
+  const int row_bytes = static_cast<int>(p.input * sizeof(Element));
   const uint32_t sums = shared + 2 * group * pitch, rewards = sums + columns * 4, slopes = rewards + kMaxGroup * 4;
-  const int64_t begin = int64_t{ptx::block_index()} * p.chunk_rows;
+  const auto [member, chunk] = block_part(p.members);
+  const int64_t begin = int64_t{chunk} * p.chunk_rows;
   const int64_t end = begin + p.chunk_rows < p.rows ? begin + p.chunk_rows : p.rows;
 
   const auto copy_group = [&](int64_t first, uint32_t to) {
@@ -118,12 +132,18 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
     }
   };
 
+  const auto load_sums = [&](int k) {
+    const ptx::Float4 a = ptx::lds128f(sums + k * 2), b = ptx::lds128f(sums + columns * 2 + k * 2);
+    return Eight{{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+  };
+  const auto store_sums = [&](int k, const Eight& sum) {
+    ptx::sts128f(sums + k * 2, {sum.v[0], sum.v[1], sum.v[2], sum.v[3]});
+    ptx::sts128f(sums + columns * 2 + k * 2, {sum.v[4], sum.v[5], sum.v[6], sum.v[7]});
+  };
+
   copy_group(begin, shared);
   ptx::cp_async_commit();
-  for (int k = static_cast<int>(thread) * 8; k < columns; k += kThreads * 8) {  // the thread's own columns
-    ptx::sts128(sums + k * 4, {});
-    ptx::sts128(sums + k * 4 + 16, {});
-  }
+  for (int k = static_cast<int>(thread) * 8; k < columns; k += kThreads * 8) store_sums(k, {});  // its own columns'
   uint32_t here = 0;
   for (int64_t first = begin; first < end; first += group, here ^= 1) {
     const uint32_t features = shared + here * group * pitch;
@@ -134,11 +154,11 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
 
     if (static_cast<int>(warp) < group && first + warp < end) {
       const uint32_t row = features + warp * pitch;
-      const float reward = row_reward(p, [&](int64_t k) {
+      const float reward = row_reward(p, member, [&](int64_t k) {
         return Storage<Element>::load_eight_shared(row + static_cast<uint32_t>(k * int64_t{sizeof(Element)}));
       });
       if (thread % 32 == 0) {
-        ptx::stg32f(p.rewards + first + warp, reward);
+        ptx::stg32f(p.rewards + member * p.rows + first + warp, reward);
         ptx::sts32f(rewards + warp * 4, reward);
       }
     }
@@ -148,26 +168,25 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
       float slope = 0, loss = 0;
       if (pair < p.pairs.pairs) {
         const float d = ptx::lds32f(rewards + thread * 8) - ptx::lds32f(rewards + thread * 8 + 4);
-        slope = pair_slope(p.pairs, p.scale, pair, d, loss);
+        slope = pair_slope(p.pairs, member, p.scale, pair, d, loss);
       }
       ptx::sts64f(slopes + thread * 8, 0.0f + slope, 0.0f - slope);
     }
     ptx::syncthreads();
     const int rows = end - first < group ? static_cast<int>(end - first) : group;
     for (int k = static_cast<int>(thread) * 8; k < columns; k += kThreads * 8) {
-      Eight sum = Storage<float>::load_eight_shared(sums + k * 4);
+      Eight sum = load_sums(k);
       for (int row = 0; row < rows; ++row) {
         const Eight x = Storage<Element>::load_eight_shared(features + row * pitch + k * int{sizeof(Element)});
         const float slope = ptx::lds32f(slopes + row * 4);
         RH_UNROLL for (int i = 0; i < 8; ++i) sum.v[i] = fmaf(slope, x.v[i], sum.v[i]);
       }
-      ptx::sts128f(sums + k * 4, {sum.v[0], sum.v[1], sum.v[2], sum.v[3]});
-      ptx::sts128f(sums + k * 4 + 16, {sum.v[4], sum.v[5], sum.v[6], sum.v[7]});
+      store_sums(k, sum);
     }
   }
-  float* const to = p.sums + ptx::block_index() * p.input;
+  float* const to = p.sums + (member * p.chunks + chunk) * p.input;
   for (int k = static_cast<int>(thread) * 8; k < columns; k += kThreads * 8) {
-    const Eight sum = Storage<float>::load_eight_shared(sums + k * 4);
+    const Eight sum = load_sums(k);
     RH_UNROLL for (int i = 0; i < 8; ++i) if (k + i < p.input) ptx::stg32f(to + k + i, sum.v[i]);
   }
 }
@@ -175,18 +194,20 @@ RH_KERNEL(kThreads, 1) linear_one_pass(RH_GRID_CONST const LinearParameters p) {
 // dw from the chunks' sums: a lane a column, a warp a slice of the chunks.
 RH_KERNEL(kThreads, 4) add_chunks(RH_GRID_CONST const LinearParameters p) {
   const uint32_t lane = ptx::thread_index() % 32, slice = ptx::thread_index() / 32, shared = ptx::smem_base();
-  const int64_t k = ptx::block_index() * kColumns + lane;
+  const auto [member, block] = block_part(p.members);
+  const int64_t k = int64_t{block} * kColumns + lane;
+  const float* const sums = p.sums + member * p.chunks * p.input + k;
   const int64_t begin = p.chunks * slice / kSlices, end = p.chunks * (slice + 1) / kSlices;
   float sum = 0;
-  for (int64_t chunk = begin; chunk < end && k < p.input; ++chunk) sum += ptx::ldg32f(p.sums + chunk * p.input + k);
+  for (int64_t chunk = begin; chunk < end && k < p.input; ++chunk) sum += ptx::ldg32f(sums + chunk * p.input);
   ptx::sts32f(shared + ptx::thread_index() * 4, sum);
   ptx::syncthreads();
   if (slice != 0 || k >= p.input) return;
   for (uint32_t other = 1; other < kSlices; ++other) sum += ptx::lds32f(shared + (other * 32 + lane) * 4);
-  ptx::stg32f(p.gradient + k, sum);
+  ptx::stg32f(p.gradient + member * p.input + k, sum);
 }
 
-// A warp a row.
+// A warp a row, of the only member.
 RH_KERNEL(kThreads, 4) linear_input_gradient(RH_GRID_CONST const LinearParameters p) {
   const int64_t row = int64_t{ptx::block_index()} * kWarps + ptx::thread_index() / 32;
   if (row >= p.rows) return;
@@ -197,7 +218,7 @@ RH_KERNEL(kThreads, 4) linear_input_gradient(RH_GRID_CONST const LinearParameter
 
 // ---- launchers
 
-LinearParameters linear_parameters(const Matrix& x, const float* w) {
+LinearParameters linear_parameters(const Matrix& x, const float* w, int64_t members) {
   LinearParameters p = {};
   p.x = x.data;
   p.rows = x.rows;
@@ -206,6 +227,7 @@ LinearParameters linear_parameters(const Matrix& x, const float* w) {
   with_element(x.dtype, [&](auto* element) {
     p.aligned = has_aligned_rows<std::remove_cvref_t<decltype(*element)>>(x.data, x.stride);
   });
+  p.members = static_cast<uint32_t>(members);
   p.w = w;
   p.chunk_rows = chunk_rows(x.rows);
   p.chunks = chunk_count(x.rows);
@@ -213,9 +235,9 @@ LinearParameters linear_parameters(const Matrix& x, const float* w) {
 }
 
 // Fewer rows may make more chunks than the most rows do, never more than these.
-size_t carve(LinearParameters& p, void* workspace, int64_t rows, int64_t input) {
+size_t carve(LinearParameters& p, void* workspace, int64_t rows, int64_t input, int64_t members) {
   Carver carver(workspace);
-  p.sums = carver.take<float>(std::min(kChunks, ceil_divide(rows, kMaxGroup)) * input);
+  p.sums = carver.take<float>(members * std::min(kChunks, ceil_divide(rows, kMaxGroup)) * input);
   return carver.bytes();
 }
 
@@ -227,7 +249,7 @@ int one_pass_bytes(int64_t input, int group) {
 }
 
 cudaError_t finish_gradient(const LinearParameters& p, cudaStream_t stream) {
-  return launch(add_chunks, {ceil_divide(p.input, kColumns), kThreads, kThreads * 4}, p, stream);
+  return launch(add_chunks, {p.members * ceil_divide(p.input, kColumns), kThreads, kThreads * 4}, p, stream);
 }
 
 cudaError_t input_gradient(LinearParameters p, const BackwardArguments& a, cudaStream_t stream) {
@@ -241,25 +263,25 @@ cudaError_t input_gradient(LinearParameters p, const BackwardArguments& a, cudaS
 }  // namespace
 
 cudaError_t linear_forward(const ForwardArguments& a, cudaStream_t stream) {
-  LinearParameters p = linear_parameters(a.x, a.head.w1);
+  LinearParameters p = linear_parameters(a.x, a.head.w1, a.members);
   p.rewards = a.rewards;
   return with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
-    return launch(linear_rewards<Element>, {ceil_divide(p.rows, kWarps), kThreads}, p, stream);
+    return launch(linear_rewards<Element>, {p.members * ceil_divide(p.rows, kWarps), kThreads}, p, stream);
   });
 }
 
-size_t linear_workspace(int64_t rows, int64_t input) {
+size_t linear_workspace(int64_t rows, int64_t input, int64_t members) {
   LinearParameters unused = {};
-  return carve(unused, nullptr, rows, input);
+  return carve(unused, nullptr, rows, input, members);
 }
 
 cudaError_t linear_backward(const BackwardArguments& a, void* workspace, cudaStream_t stream) {
-  LinearParameters p = linear_parameters(a.x, a.head.w1);
-  carve(p, workspace, p.rows, p.input);
+  LinearParameters p = linear_parameters(a.x, a.head.w1, a.members);
+  carve(p, workspace, p.rows, p.input, a.members);
   p.reward_gradient = a.reward_gradient;
   p.gradient = a.gradient.w1;
-  const int64_t blocks = p.chunks * ceil_divide(p.input, kThreads * 8);
+  const int64_t blocks = p.members * p.chunks * ceil_divide(p.input, kThreads * 8);
   const cudaError_t error = with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
     return launch(linear_gradient<Element>, {blocks, kThreads}, p, stream);
@@ -269,14 +291,14 @@ cudaError_t linear_backward(const BackwardArguments& a, void* workspace, cudaStr
   return input_gradient(p, a, stream);
 }
 
-size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs) {
-  return linear_workspace(rows, input) + pair_loss_workspace(rows, pairs);
+size_t linear_step_workspace(int64_t rows, int64_t input, int64_t pairs, int64_t members) {
+  return linear_workspace(rows, input, members) + pair_loss_workspace(rows, pairs, members);
 }
 
 cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments& pairs,
                         const BackwardArguments& backward, void* workspace, cudaStream_t stream) {
-  LinearParameters p = linear_parameters(forward.x, forward.head.w1);
-  void* const pair_workspace = static_cast<char*>(workspace) + carve(p, workspace, p.rows, p.input);
+  LinearParameters p = linear_parameters(forward.x, forward.head.w1, forward.members);
+  void* const pair_workspace = static_cast<char*>(workspace) + carve(p, workspace, p.rows, p.input, forward.members);
   p.rewards = forward.rewards;
   p.pairs = pairs;
   p.scale = static_cast<float>(1 / pairs.normalizer);
@@ -286,7 +308,7 @@ cudaError_t linear_step(const ForwardArguments& forward, const PairLossArguments
     using Element = std::remove_cvref_t<decltype(*element)>;
     for (p.group = kMaxGroup; p.aligned && p.group >= 2; p.group /= 2) {
       bytes = one_pass_bytes<Element>(p.input, p.group);
-      if (bytes) return launch(linear_one_pass<Element>, {p.chunks, kThreads, bytes}, p, stream);
+      if (bytes) return launch(linear_one_pass<Element>, {p.members * p.chunks, kThreads, bytes}, p, stream);
     }
     return linear_forward(forward, stream);
   });

@@ -9,8 +9,8 @@
 
 namespace rewardhead::kernels::cuda {
 
-// dL/dd of pair p, d as yet without the margin; its loss is added to `loss`. scale: 1 / normalizer.
-RH_DEVICE float pair_slope(const PairLossArguments& a, float scale, int64_t p, float d, float& loss) {
+// dL/dd of a member's pair p, d as yet without the margin; its loss is added to `loss`. scale: 1 / normalizer.
+RH_DEVICE float pair_slope(const PairLossArguments& a, int64_t member, float scale, int64_t p, float d, float& loss) {
   if (a.margin) d -= ptx::ldg32f(a.margin + p);
   const Logistic<Scalar> f = logistic<Scalar>(d);
   float term = f.softplus_negative, slope = 0.0f - f.sigmoid_negative;
@@ -20,7 +20,7 @@ RH_DEVICE float pair_slope(const PairLossArguments& a, float scale, int64_t p, f
     slope = other * f.sigmoid_positive - label * f.sigmoid_negative;
   }
   if (a.weight) {
-    const float weight = ptx::ldg32f(a.weight + p);
+    const float weight = ptx::ldg32f(a.weight + member * a.pairs + p);
     term *= weight;
     slope *= weight;
   }

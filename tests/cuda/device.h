@@ -113,6 +113,12 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
+// What is one member's of an array with a leading dimension of members.
+inline std::vector<float> member_part(const std::vector<float>& values, int64_t member, int64_t members) {
+  const int64_t size = std::ssize(values) / members;
+  return {values.begin() + member * size, values.begin() + (member + 1) * size};
+}
+
 // Every test runs once for each schedule.
 class DeviceTest : public ::testing::TestWithParam<const char*> {
  protected:

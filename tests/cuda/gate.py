@@ -134,6 +134,9 @@ def main():
     jobs = [(source, ARCHITECTURES) for source in sorted([*folder.glob("*.cu"), *folder.glob("sm80/*.cu")])]
     jobs.append((root / "host/training/gather_rows.cu", ARCHITECTURES))  # the program's own
     jobs += [(source, WGMMA_ARCHITECTURES) for source in sorted(folder.glob("sm90/*.cu"))]
+    # What ./run gpu-check asks of a GPU first.
+    tests = root / "tests/cuda"
+    jobs += [(tests / "hardware_sm80.cu", ARCHITECTURES), (tests / "hardware_sm90.cu", WGMMA_ARCHITECTURES)]
     nvdisasm = sass.find_nvdisasm(root)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, nvdisasm, root, *job, arguments.scratch), jobs))

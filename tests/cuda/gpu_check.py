@@ -51,6 +51,8 @@ def find_gpu():
     query = ["nvidia-smi", "--query-gpu=index,uuid,compute_cap,driver_version,name", "--format=csv,noheader"]
     try:
         run = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        return None, "nvidia-smi, which comes with NVIDIA's driver, was not found"
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"nvidia-smi does not run ({error})"
     gpus = [line.split(", ", 4) for line in run.stdout.splitlines()]

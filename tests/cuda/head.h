@@ -3,6 +3,8 @@
 // A problem of tests/kernels/problem.h on the device.
 #pragma once
 
+#include <memory>
+
 #include "kernels/cuda/launchers.h"
 #include "tests/cuda/device.h"
 #include "tests/kernels/problem.h"
@@ -33,6 +35,23 @@ inline Problem normal_problem(const Sizes& sizes, Random& random) {
   p.fill([&](int64_t, int64_t) { return normal(random); }, [&] { return normal(random); });
   return p;
 }
+
+// Members over the X of the first.
+struct Ensemble {
+  template <class Make>
+  Ensemble(const Sizes& sizes, int64_t members, Random& random, const Make& make) {
+    for (int64_t i = 0; i < members; ++i) {
+      problems.push_back(std::make_unique<Problem>(make(sizes, random)));
+      if (i > 0) std::copy(problems[0]->x.begin(), problems[0]->x.end(), problems[i]->x.begin());
+    }
+  }
+  std::vector<const Problem*> view() const {
+    std::vector<const Problem*> pointers;
+    for (const auto& problem : problems) pointers.push_back(problem.get());
+    return pointers;
+  }
+  std::vector<std::unique_ptr<Problem>> problems;
+};
 
 // Everything that one forward and one backward of members over the same X read and write. `offset`: elements of X and of
 // the other tensors behind what cudaMalloc aligned.
@@ -92,12 +111,8 @@ struct HeadResults {
   }
   HeadResults member(int64_t index, int64_t members) const {
     HeadResults one = *this;
-    const auto cut = [&](std::vector<float>& values) {
-      const int64_t size = std::ssize(values) / members;
-      values = {values.begin() + index * size, values.begin() + (index + 1) * size};
-    };
-    cut(one.rewards);
-    for (auto& tensor : one.gradient) cut(tensor);
+    one.rewards = member_part(rewards, index, members);
+    for (auto& tensor : one.gradient) tensor = member_part(tensor, index, members);
     return one;
   }
   std::vector<float> rewards, dx;

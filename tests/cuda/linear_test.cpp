@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The linear head on a device: alone, and in one pass over X, which must give the bits of forward, pair loss and
-// backward one after another.
+// backward one after another; an ensemble gives the bits of its members.
 #include <cmath>
 
 #include "kernels/cuda/launch.h"
@@ -10,12 +10,19 @@
 namespace rewardhead::kernels::cuda::testing {
 namespace {
 
-HeadResults run(const Problem& p, int64_t offset) {
-  const DeviceHead head({&p}, offset);
-  Array<unsigned char> workspace(static_cast<int64_t>(linear_workspace(p.sizes.rows, p.sizes.input)));
-  check(linear_forward({head.x(), 0, head.head(), head.rewards().data(), nullptr}, stream()));
+// Members over the X of the first. dX is of one member only.
+using Members = std::vector<const Problem*>;
+float* dx_of(const DeviceHead& head, const Members& members) {
+  return members.size() == 1 ? head.dx().data() : nullptr;
+}
+
+HeadResults run(const Members& members, int64_t offset) {
+  const DeviceHead head(members, offset);
+  const int64_t count = std::ssize(members);
+  Array<unsigned char> workspace(static_cast<int64_t>(linear_workspace(head.sizes.rows, head.sizes.input, count)));
+  check(linear_forward({head.x(), 0, head.head(), head.rewards().data(), nullptr, count}, stream()));
   check(linear_backward({head.x(), 0, head.head(), nullptr, head.reward_gradient().data(), head.gradient(),
-                         head.dx().data(), head.dx_stride()},
+                         dx_of(head, members), head.dx_stride(), count},
                         workspace.data(), stream()));
   return HeadResults(head);
 }
@@ -28,7 +35,7 @@ void expect_exact(const Sizes& sizes, int64_t offset, Random& random) {
   SCOPED_TRACE(::testing::Message() << sizes << " offset " << offset);
   const Problem p = integer_problem(sizes, random);
   const Expected expected(p, nullptr, false);
-  const HeadResults results = run(p, offset);
+  const HeadResults results = run({&p}, offset);
   expect_exact_tensor("rewards", results.rewards, expected.rewards);
   expect_exact_tensor("dw", results.gradient[0], expected.gradient.w1);
   expect_exact_tensor("dx", dense_dx(results.dx, sizes), expected.dx);
@@ -54,7 +61,7 @@ void expect_accurate(const Sizes& sizes, Random& random) {
   SCOPED_TRACE(::testing::Message() << sizes);
   const Problem p = normal_problem(sizes, random);
   const Expected expected(p, nullptr, false), magnitude(p, nullptr, true);
-  const HeadResults results = run(p, 0);
+  const HeadResults results = run({&p}, 0);
   constexpr double unit = 0x1p-24;
   const double row_chain = static_cast<double>(8 * ceil_divide(sizes.input, 256) + 6);
   const double column_chain = static_cast<double>(8 * ceil_divide(sizes.rows, 8 * 256) + 40);
@@ -63,7 +70,7 @@ void expect_accurate(const Sizes& sizes, Random& random) {
   expect_tensor("dw", results.gradient[0], expected.gradient.w1,
                 [&](int64_t i) { return column_chain * unit * magnitude.gradient.w1[i]; });
   expect_tensor("dx", dense_dx(results.dx, sizes), expected.dx, [&](int64_t i) { return 2 * unit * magnitude.dx[i]; });
-  ASSERT_TRUE(same_results(run(p, 1), results)) << "depends on alignment, or differs from run to run";
+  ASSERT_TRUE(same_results(run({&p}, 1), results)) << "depends on alignment, or differs from run to run";
 }
 
 TEST_P(DeviceTest, LinearWithinTheErrorBound) {
@@ -81,17 +88,20 @@ struct StepResults {
   std::vector<float> loss, reward_gradient;
 };
 
-StepResults step(const Problem& p, int64_t pairs, const std::vector<float>& weight, bool one_pass, int64_t offset) {
-  const Sizes& s = p.sizes;
-  const DeviceHead head({&p}, offset);
-  Array<float> loss(1), reward_gradient(s.rows);
+// weight [members, pairs]
+StepResults step(const Members& members, const std::vector<float>& weight, bool one_pass, int64_t offset) {
+  const Sizes& s = members[0]->sizes;
+  const int64_t count = std::ssize(members), pairs = std::ssize(weight) / count;
+  const DeviceHead head(members, offset);
+  Array<float> loss(count), reward_gradient(count * s.rows);
   const Array<float> weights = Array<float>::of(weight);
-  Array<unsigned char> workspace(static_cast<int64_t>(linear_step_workspace(s.rows, s.input, pairs)));
-  const ForwardArguments forward = {head.x(), 0, head.head(), head.rewards().data(), nullptr};
-  const PairLossArguments pair = {head.rewards().data(), s.rows,         pairs,   nullptr,     nullptr, nullptr,
-                                  weights.data(),      nullptr,        3.0,     loss.data(), reward_gradient.data()};
+  Array<unsigned char> workspace(static_cast<int64_t>(linear_step_workspace(s.rows, s.input, pairs, count)));
+  const ForwardArguments forward = {head.x(), 0, head.head(), head.rewards().data(), nullptr, count};
+  const PairLossArguments pair = {
+      head.rewards().data(), s.rows, pairs,       nullptr,     nullptr, nullptr, weights.data(),
+      nullptr,               3.0,    loss.data(), reward_gradient.data(), count};
   const BackwardArguments backward = {head.x(), 0, head.head(), nullptr, reward_gradient.data(), head.gradient(),
-                                      head.dx().data(), head.dx_stride()};
+                                      dx_of(head, members), head.dx_stride(), count};
   if (one_pass) {
     check(linear_step(forward, pair, backward, workspace.data(), stream()));
   } else {
@@ -102,14 +112,19 @@ StepResults step(const Problem& p, int64_t pairs, const std::vector<float>& weig
   return {HeadResults(head), loss.values(), reward_gradient.values()};
 }
 
+std::vector<float> draw_weights(int64_t count, Random& random) {
+  std::vector<float> weights;
+  for (int64_t i = 0; i < count; ++i) weights.push_back(static_cast<float>(draw(random, 0, 5)) / 3);
+  return weights;
+}
+
 void expect_same_bits(const Sizes& sizes, int64_t pairs, Random& random) {
   SCOPED_TRACE(::testing::Message() << sizes << " pairs " << pairs);
   const Problem p = normal_problem(sizes, random);
-  std::vector<float> weight;
-  for (int64_t i = 0; i < pairs; ++i) weight.push_back(static_cast<float>(draw(random, 0, 5)) / 3);
-  const StepResults expected = step(p, pairs, weight, false, 0);
+  const std::vector<float> weight = draw_weights(pairs, random);
+  const StepResults expected = step({&p}, weight, false, 0);
   for (const int64_t offset : {0, 1}) {  // an odd offset goes the way of lists
-    const StepResults results = step(p, pairs, weight, true, offset);
+    const StepResults results = step({&p}, weight, true, offset);
     ASSERT_TRUE(same_results(results.head, expected.head)) << offset;
     ASSERT_TRUE(same_bits(results.loss, expected.loss)) << offset;
     ASSERT_TRUE(same_bits(results.reward_gradient, expected.reward_gradient)) << offset;
@@ -135,12 +150,53 @@ TEST_P(DeviceTest, LinearStepHasTheBitsOfOneAfterAnother) {
   }
 }
 
+// Rows that all lanes of a warp copy and read: in these shared memory's bank conflicts are looked for (CMakeLists.txt).
+TEST_P(DeviceTest, LinearStepOfWholeWarps) {
+  Random random(46);
+  for (const Dtype dtype : kDtypes) {
+    for (const int64_t input : {256, 2048, 2560}) expect_same_bits({19, input, 0, dtype}, 9, random);
+  }
+}
+
+// Each member's results, in one pass and in two, are those that it has alone.
+void expect_bits_of_members(const Sizes& sizes, int64_t count, int64_t pairs, int64_t offset, Random& random) {
+  SCOPED_TRACE(::testing::Message() << sizes << " members " << count << " pairs " << pairs << " offset " << offset);
+  const Ensemble ensemble(sizes, count, random, normal_problem);
+  const Members members = ensemble.view();
+  const std::vector<float> weight = draw_weights(count * pairs, random);
+  const StepResults together[] = {step(members, weight, true, offset), step(members, weight, false, offset)};
+  for (int64_t member = 0; member < count; ++member) {
+    const StepResults alone = step({members[member]}, member_part(weight, member, count), true, 0);
+    for (const StepResults& results : together) {
+      const HeadResults own = results.head.member(member, count);
+      ASSERT_TRUE(same_bits(own.rewards, alone.head.rewards)) << member;
+      ASSERT_TRUE(same_bits(own.gradient[0], alone.head.gradient[0])) << member;
+      ASSERT_TRUE(same_bits(member_part(results.loss, member, count), alone.loss)) << member;
+      ASSERT_TRUE(same_bits(member_part(results.reward_gradient, member, count), alone.reward_gradient)) << member;
+    }
+  }
+}
+
+TEST_P(DeviceTest, LinearMembersHaveTheBitsOfEachAlone) {
+  Random random(45);
+  expect_bits_of_members({7, 9, 0, Dtype::f32, 7}, 3, 3, 0, random);
+  expect_bits_of_members({300, 260, 0, Dtype::bf16, 4}, 2, 150, 0, random);
+  expect_bits_of_members({2100, 40, 0, Dtype::f16}, 3, 1040, 1, random);  // two passes; losses of two blocks
+  expect_bits_of_members({18, 2100, 0, Dtype::f32}, 2, 9, 0, random);     // two blocks of columns
+}
+
+// More blocks than a grid has are refused, never cut.
+TEST_P(DeviceTest, LinearRefusesAGridThatIsTooLarge) {
+  const Matrix x = {nullptr, Dtype::f32, int64_t{1} << 30, 8, 8};
+  EXPECT_EQ(linear_forward({x, 0, {}, nullptr, nullptr, 1 << 16}, stream()), cudaErrorInvalidConfiguration);
+}
+
 // A NaN in X stays in its row's reward and in dX nowhere; the parameters' gradient does not hide it.
 TEST_P(DeviceTest, LinearKeepsNanInItsRow) {
   Random random(44);
   Problem p = integer_problem({50, 70, 0, Dtype::bf16}, random);
   p.set_x(20, 33, std::numeric_limits<float>::quiet_NaN());
-  const HeadResults results = run(p, 0);
+  const HeadResults results = run({&p}, 0);
   for (int64_t row = 0; row < 50; ++row) EXPECT_EQ(std::isnan(results.rewards[row]), row == 20);
   for (int64_t k = 0; k < 70; ++k) EXPECT_EQ(std::isnan(results.gradient[0][k]), k == 33);
   for (const float dx : results.dx) EXPECT_FALSE(std::isnan(dx));
@@ -167,6 +223,12 @@ TEST_P(GeneratedLinear, StepHasTheBitsOfOneAfterAnother) {
   Sizes sizes = draw_sizes();
   sizes.rows += 1;  // a pair
   expect_same_bits(sizes, draw(random, 1, sizes.rows / 2), random);
+}
+TEST_P(GeneratedLinear, MembersHaveTheBitsOfEachAlone) {
+  Sizes sizes = draw_sizes();
+  sizes.rows += 1;  // a pair
+  const int64_t members = draw(random, 2, 4), pairs = draw(random, 1, sizes.rows / 2);
+  expect_bits_of_members(sizes, members, pairs, draw(random, 0, 1), random);
 }
 RH_GENERATE(GeneratedLinear, 60);
 

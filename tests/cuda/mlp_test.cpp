@@ -3,7 +3,6 @@
 // The MLP head on a device, alone and as an ensemble: exact on small integers, which are exact in one plane too, and
 // within an error bound on random data; tails, storage types, alignment, NaN in what is never read.
 #include <cmath>
-#include <memory>
 
 #include "kernels/cuda/mask.h"
 #include "kernels/reference/reference.h"
@@ -26,23 +25,6 @@ MlpPlan plan_of(const MlpCase& c) {
   return {s.rows + c.spare_rows, s.input, s.hidden, c.members, s.dtype, c.planes, true, c.multiprocessors,
           c.wgmma};
 }
-
-// Members over the X of the first.
-struct Ensemble {
-  template <class Make>
-  Ensemble(const MlpCase& c, Random& random, const Make& make) {
-    for (int64_t i = 0; i < c.members; ++i) {
-      problems.push_back(std::make_unique<Problem>(make(c.sizes, random)));
-      if (i > 0) std::copy(problems[0]->x.begin(), problems[0]->x.end(), problems[i]->x.begin());
-    }
-  }
-  std::vector<const Problem*> view() const {
-    std::vector<const Problem*> pointers;
-    for (const auto& problem : problems) pointers.push_back(problem.get());
-    return pointers;
-  }
-  std::vector<std::unique_ptr<Problem>> problems;
-};
 
 struct MlpResults {
   HeadResults head;
@@ -99,7 +81,7 @@ bool can_run(const MlpCase& c) { return !c.wgmma || capability() == 90; }
 void expect_exact(const MlpCase& c, Random& random) {
   if (!can_run(c)) return;
   SCOPED_TRACE(::testing::Message() << c);
-  const Ensemble ensemble(c, random, integer_problem);
+  const Ensemble ensemble(c.sizes, c.members, random, integer_problem);
   const int64_t offset = draw(random, 0, 1);
   const MlpResults results = run(c, ensemble, offset);
   if (draw(random, 0, 7) == 0) {
@@ -162,7 +144,7 @@ void expect_accurate(const MlpCase& c, Random& random) {
   if (!can_run(c)) return;
   SCOPED_TRACE(::testing::Message() << c);
   const Sizes& s = c.sizes;
-  const Ensemble ensemble(c, random, normal_problem);
+  const Ensemble ensemble(c.sizes, c.members, random, normal_problem);
   const MlpResults results = run(c, ensemble, 0);
   ASSERT_TRUE(same_results(run(c, ensemble, 0), results)) << "differs from run to run";
   std::vector<double> dx(s.rows * s.input), dx_magnitude(s.rows * s.input);
@@ -224,7 +206,7 @@ TEST_P(DeviceTest, MlpKeepsNanInItsRow) {
   Random random(54);
   for (const Dtype dtype : kDtypes) {
     const MlpCase c = {{140, 60, 70, dtype}, 1, 2, 1, 0, dtype == Dtype::f32 && capability() == 90};
-    Ensemble ensemble(c, random, integer_problem);
+    Ensemble ensemble(c.sizes, c.members, random, integer_problem);
     ensemble.problems[0]->set_x(20, 33, std::numeric_limits<float>::quiet_NaN());
     const MlpResults results = run(c, ensemble, 0);
     for (int64_t row = 0; row < 140; ++row) EXPECT_EQ(std::isnan(results.head.rewards[row]), row == 20);

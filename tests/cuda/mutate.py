@@ -46,8 +46,10 @@ MUTANTS = [
     ("padding of a vector not zero", "planes.cu", "k + 1 < p.count ? scale * ptx::ldg32f(from + k + 1) : 0.0f",
      "scale * 1.0f"),
     ("ldmatrix without trans", M80, "ptx::ldmatrix_x4_trans", "ptx::ldmatrix_x4"),
-    ("a stage copied one step ahead", M80, "copy_stage(member, step + T::kStages - 1);\n      ptx::cp_async_commit",
+    ("a stage copied a step late", M80, "copy_stage(member, step + T::kStages - 1);\n      ptx::cp_async_commit",
      "copy_stage(member, step + T::kStages - 2);\n      ptx::cp_async_commit"),
+    ("a stage copied a step early", M80, "copy_stage(member, step + T::kStages - 1);\n      ptx::cp_async_commit",
+     "copy_stage(member, step + T::kStages);\n      ptx::cp_async_commit"),
     ("parity of the row dropped", M80, "w0 = ptx::lds32(word) >> (g % 2);", "w0 = ptx::lds32(word);"),
     ("lower plane of v dropped", M80, "ptx::lds32(v + v_plane * T::kVBytes + k * 32);", "ptx::lds32(v + k * 32);"),
     ("v of the first member for all", M80, "exists ? unit_block / p.output.member_blocks : member", "member"),
@@ -78,6 +80,8 @@ MUTANTS = [
     ("B taken as K-major", M90, "wgmma_m64n128k16_rs<kInput, 1>", "wgmma_m64n128k16_rs<kInput, 0>"),
     ("leading distance wrong", M90, "T::kBBytes / 2, 1024)", "1024, 1024)"),
     ("fragments made anew while wgmma reads them", M90, "ptx::wgmma_wait<1>();", "ptx::wgmma_wait<2>();"),
+    ("lower plane of v dropped on sm_90a", M90, "from = v + v_plane * T::kVBytes + k16 * 32;",
+     "from = v + k16 * 32;"),
     ("slot released one group early", M90, "if (group == 1 && v_plane", "if (group == 0 && v_plane"),
     ("bits of another part of the rows", M90, "m * 4 + part) * 128", "m * 4 + (part ^ 1)) * 128"),
     ("last slot kept", M90, "if (end > begin && lane == 0) ptx::mbar_arrive(empty + 8 * previous);", ""),
@@ -88,6 +92,10 @@ MUTANTS = [
      "    if (static_cast<int>(2 * thread) < group) {"),
     ("group copied while it is read", "linear.cu", "ptx::syncthreads();  // the group", "// the group"),
     ("slopes beyond the last pair", "linear.cu", "if (pair < p.pairs.pairs) {", "{"),
+    ("w of the first member for all", "linear.cu", "p.w + member * p.input;", "p.w;"),
+    ("dr of the first member for all, linear", "linear.cu", "p.reward_gradient + member * p.rows + row",
+     "p.reward_gradient + row"),
+    ("chunks of the first member for all", "linear.cu", "p.sums + member * p.chunks * p.input + k;", "p.sums + k;"),
     ("chunks' slices not all added", "linear.cu", "other < kSlices; ++other", "other < kSlices - 1; ++other"),
     ("clipped norm without its first block", "adamw.cu", "block = ptx::thread_index(); block < p.square_blocks",
      "block = ptx::thread_index() + 1; block < p.square_blocks"),
@@ -98,8 +106,14 @@ MUTANTS = [
      "p.ranked + begin + i, entry"),
     ("bad pairs counted", "pair_loss.cu", "ptx::atomic_or(p.bad_pairs, 1);\n      continue;",
      "ptx::atomic_or(p.bad_pairs, 1);"),
+    ("weights of the first member for all", "pair_slope.h", "a.weight + member * a.pairs + p", "a.weight + p"),
+    ("slopes of the first member for all", "pair_loss.cu", "p.slopes + member * a.pairs + entry / 2",
+     "p.slopes + entry / 2"),
+    ("each member counts the entries", "pair_loss.cu", "    if (part.member > 0) continue;\n", ""),
+    ("loss of the first member only", "pair_loss.cu", "p.blocks > 1 && member < a.members;",
+     "p.blocks > 1 && member < 1;"),
     ("segments overlap", "pair_loss.cu", "if (warp < thread / 32) before += total;", ""),
-    ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row, 0.0f);", ""),
+    ("rows in no pair not written", "pair_loss.cu", "      ptx::stg32f(a.reward_gradient + row0 + row, 0.0f);", ""),
     ("products of planes not accumulated", COMPOSED, "beta = i > 0 ? 1.0f : 0.0f;", "beta = 0.0f;"),
     ("product added to what lies there", COMPOSED, "beta = i > 0 ? 1.0f : 0.0f;", "beta = 1.0f;"),
     ("leading dimension of Z is that of W1's units", COMPOSED, "u.units, plan.input, z, u.z_stride}",
@@ -121,7 +135,8 @@ MUTANTS = [
     ("sums read before they are all written", COMPOSED, "  ptx::syncthreads();\n  if (warp", "  if (warp"),
 ]
 COMPILED = {"sm80/": ["sm80/products.cu"], "sm90/": ["sm90/products.cu"], "mask": ["sm80/products.cu", "sm90/products.cu"],
-            "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"], "elements.h": ["planes.cu"]}
+            "head_epilogue.h": ["sm80/products.cu", "sm90/products.cu", "mlp_forward.cu"], "elements.h": ["planes.cu"],
+            "pair_slope.h": ["pair_loss.cu", "linear.cu"]}
 FLAGS = ["-xc++", "-std=c++20", "-O1", "-ffp-contract=off", "-DREWARDHEAD_SIMT=1", "-w", "-Wno-psabi"]
 
 

@@ -15,21 +15,21 @@ namespace rewardhead::kernels::cuda::testing {
 namespace {
 
 struct PairProblem {
-  PairProblem(int64_t row_count, int64_t pair_count) : rewards(row_count), pairs(pair_count) {}
+  PairProblem(int64_t row_count, int64_t pair_count, int64_t member_count = 1)
+      : rewards(member_count * row_count), rows(row_count), pairs(pair_count), members(member_count) {}
 
   // Even rows against odd ones.
   void draw_pairs(Random& random) {
-    const int64_t rows = static_cast<int64_t>(rewards.size());
     for (int64_t p = 0; p < pairs; ++p) {
       chosen.push_back(static_cast<int32_t>(2 * draw(random, 0, (rows - 1) / 2)));
       rejected.push_back(static_cast<int32_t>(2 * draw(random, 0, rows / 2 - 1) + 1));
     }
   }
 
-  std::vector<float> rewards;
-  int64_t pairs;
+  std::vector<float> rewards;  // [members, rows]
+  int64_t rows, pairs, members;
   std::vector<int32_t> chosen, rejected;
-  std::vector<float> margin, weight, label;  // empty: not given
+  std::vector<float> margin, weight, label;  // empty: not given; weight [members, pairs]
   double normalizer = 1;
 };
 
@@ -39,13 +39,12 @@ const T* pointer(const std::vector<T>& values) {
 }
 
 struct LossResults {
-  float loss;
-  std::vector<float> gradient;
+  std::vector<float> losses, gradient;  // of all members
   uint32_t bad_pairs;
+  float loss() const { return losses[0]; }
 };
 bool same_results(const LossResults& a, const LossResults& b) {
-  return std::memcmp(&a.loss, &b.loss, sizeof a.loss) == 0 && same_bits(a.gradient, b.gradient) &&
-         a.bad_pairs == b.bad_pairs;
+  return same_bits(a.losses, b.losses) && same_bits(a.gradient, b.gradient) && a.bad_pairs == b.bad_pairs;
 }
 
 LossResults run(const PairProblem& p, bool with_gradient = true) {
@@ -55,16 +54,16 @@ LossResults run(const PairProblem& p, bool with_gradient = true) {
   };
   const auto rewards = upload(p.rewards), margin = upload(p.margin), weight = upload(p.weight), label = upload(p.label);
   const auto chosen = upload(p.chosen), rejected = upload(p.rejected);
-  Array<float> loss(1), gradient(static_cast<int64_t>(p.rewards.size()));
+  Array<float> loss(p.members), gradient(std::ssize(p.rewards));
   const Array<uint32_t> bad_pairs = Array<uint32_t>::of(std::vector<uint32_t>{0});
-  const int64_t rows = static_cast<int64_t>(p.rewards.size());
-  Array<unsigned char> workspace(static_cast<int64_t>(pair_loss_workspace(rows, p.pairs)));
+  const int64_t rows = p.rows;
+  Array<unsigned char> workspace(static_cast<int64_t>(pair_loss_workspace(rows, p.pairs, p.members)));
   const auto given = [](const auto& values, const auto& array) { return values.empty() ? nullptr : array.data(); };
   check(pair_loss({rewards.data(), rows, p.pairs, given(p.chosen, chosen), given(p.rejected, rejected),
                    given(p.margin, margin), given(p.weight, weight), given(p.label, label), p.normalizer, loss.data(),
-                   with_gradient ? gradient.data() : nullptr},
+                   with_gradient ? gradient.data() : nullptr, p.members},
                   bad_pairs.data(), workspace.data(), stream()));
-  return {loss.values()[0], gradient.values(), bad_pairs.values()[0]};
+  return {loss.values(), gradient.values(), bad_pairs.values()[0]};
 }
 
 struct LossExpected {
@@ -100,7 +99,7 @@ void expect_exact(int64_t rows, int64_t pairs, int options, Random& random) {
   }
   const LossExpected expected(p);
   const LossResults results = run(p);
-  ASSERT_EQ(results.loss, static_cast<float>(expected.loss));
+  ASSERT_EQ(results.loss(), static_cast<float>(expected.loss));
   for (int64_t row = 0; row < rows; ++row) {
     ASSERT_EQ(results.gradient[row], static_cast<float>(expected.gradient[row])) << row;
     ASSERT_FALSE(results.gradient[row] == 0 && std::signbit(results.gradient[row])) << row;
@@ -153,14 +152,14 @@ void expect_accurate(double spread, int64_t rows, int64_t pairs, int options, Ra
     bound[r] += slope_bound;
   }
   const LossResults results = run(p);
-  ASSERT_NEAR(results.loss, expected.loss, loss_bound + unit * expected.loss);
+  ASSERT_NEAR(results.loss(), expected.loss, loss_bound + unit * expected.loss);
   for (int64_t row = 0; row < rows; ++row) {
     ASSERT_NEAR(results.gradient[row], expected.gradient[row],
                 bound[row] + unit * std::abs(expected.gradient[row])) << row;
   }
   ASSERT_TRUE(same_results(run(p), results));
   const LossResults scored = run(p, false);
-  ASSERT_EQ(scored.loss, results.loss);
+  ASSERT_EQ(scored.loss(), results.loss());
   ASSERT_TRUE(std::isnan(scored.gradient[0])) << "written without being asked for";
 }
 
@@ -220,7 +219,7 @@ TEST_P(DeviceTest, PairLossSkipsBadPairs) {
     const LossResults expected = run(good), results = run(bad);
     EXPECT_EQ(expected.bad_pairs, 0u);
     EXPECT_EQ(results.bad_pairs, 1u);
-    EXPECT_EQ(results.loss, expected.loss);
+    EXPECT_EQ(results.loss(), expected.loss());
     for (int32_t row = 0; row < rows; ++row) {
       EXPECT_NEAR(results.gradient[row], expected.gradient[row], 1e-6 * std::abs(expected.gradient[row])) << row;
     }
@@ -239,7 +238,7 @@ TEST_P(DeviceTest, PairLossKeepsNanInItsPairs) {
         p.rejected.push_back(2 * i + 1);
       }
       const LossResults results = run(p);
-      EXPECT_TRUE(std::isnan(results.loss));
+      EXPECT_TRUE(std::isnan(results.loss()));
       for (int64_t row = 0; row < 2 * pairs; ++row) {
         EXPECT_EQ(std::isnan(results.gradient[row]), row / 2 == 3) << row;
         if (row / 2 != 3) {
@@ -247,6 +246,45 @@ TEST_P(DeviceTest, PairLossKeepsNanInItsPairs) {
         }
       }
     }
+  }
+}
+
+// Each member's loss and gradient are those that it has alone.
+void expect_bits_of_members(int64_t rows, int64_t pairs, int64_t members, int options, Random& random) {
+  SCOPED_TRACE(::testing::Message() << rows << " rows, " << pairs << " pairs, " << members << " members, options "
+                                    << options);
+  std::normal_distribution<float> normal;
+  PairProblem together(rows, pairs, members);
+  for (float& reward : together.rewards) reward = normal(random);
+  if (options & kListed) together.draw_pairs(random);
+  for (int64_t i = 0; i < pairs; ++i) {
+    if (options & kMargins) together.margin.push_back(normal(random));
+    if (options & kLabels) together.label.push_back(static_cast<float>(draw(random, 0, 4)) / 4);
+  }
+  for (int64_t i = 0; i < members * pairs && options & kWeights; ++i) {
+    together.weight.push_back(static_cast<float>(draw(random, 0, 5)) / 3);
+  }
+  const LossResults results = run(together);
+  const LossResults scored = run(together, false);
+  ASSERT_TRUE(same_bits(scored.losses, results.losses));
+  for (int64_t member = 0; member < members; ++member) {
+    PairProblem alone = together;
+    alone.members = 1;
+    alone.rewards = member_part(together.rewards, member, members);
+    alone.weight = member_part(together.weight, member, members);
+    const LossResults expected = run(alone);
+    ASSERT_TRUE(same_bits(member_part(results.losses, member, members), expected.losses)) << member;
+    ASSERT_TRUE(same_bits(member_part(results.gradient, member, members), expected.gradient)) << member;
+  }
+}
+
+// More members than row_segments has blocks, and fewer; one block of pairs and several.
+TEST_P(DeviceTest, PairLossOfMembersHasTheBitsOfEachAlone) {
+  Random random(26);
+  for (const int options : {0, +kListed, +kWeights, kListed | kMargins | kWeights | kLabels}) {
+    expect_bits_of_members(options & kListed ? 30 : 80, 40, 3, options, random);
+    expect_bits_of_members(options & kListed ? 40 : 2203, 1101, 3, options, random);
+    expect_bits_of_members(options & kListed ? 600 : 2100, 1050, 2, options, random);
   }
 }
 
@@ -268,6 +306,10 @@ TEST_P(GeneratedPairs, Exact) {
 TEST_P(GeneratedPairs, WithinTheErrorBound) {
   draw_case();
   expect_accurate(std::pow(10.0, static_cast<double>(draw(random, -2, 4))), rows, pairs, options, random);
+}
+TEST_P(GeneratedPairs, MembersHaveTheBitsOfEachAlone) {
+  draw_case();
+  expect_bits_of_members(rows, pairs, draw(random, 2, 4), options, random);
 }
 RH_GENERATE(GeneratedPairs, 100);
 

@@ -27,7 +27,7 @@ class Step {
         norm_(1),
         forward_workspace_(hidden_ ? static_cast<int64_t>(mlp_forward_workspace(plan_)) : 0),
         pair_workspace_(static_cast<int64_t>(
-            hidden_ ? pair_loss_workspace(rows_, pairs_) : linear_step_workspace(rows_, input_, pairs_))),
+            hidden_ ? pair_loss_workspace(rows_, pairs_, 1) : linear_step_workspace(rows_, input_, pairs_, 1))),
         backward_workspace_(hidden_ ? static_cast<int64_t>(mlp_backward_workspace(plan_)) : 0),
         adamw_workspace_(static_cast<int64_t>(adamw_workspace(input_, hidden_, 1))) {
     problem.head.each([&](const char*, const auto& tensor) { start_.emplace_back(tensor.begin(), tensor.end()); });

@@ -21,6 +21,7 @@ struct Device {
   int major = 9, minor = 0;
   int multiprocessors = 4;  // few, so that small problems fill several waves
   int count = 1;            // of devices; with 0, as without a driver
+  bool old_driver = false;  // one of CUDA 12.4, with which nothing of 13 works
   size_t memory_bytes = size_t{16} << 30;  // all of it can be allocated, by cudaMalloc
   // Instructions of a card that computes wrongly, or that a kernel misunderstands: one element of each result is one
   // too large. For tests of who notices.

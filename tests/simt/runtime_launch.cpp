@@ -102,7 +102,9 @@ CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t ran
   return CUDA_SUCCESS;
 }
 
-cudaError_t no_device() { return device().count == 0 ? cudaErrorInsufficientDriver : cudaSuccess; }
+cudaError_t no_device() {
+  return device().count == 0 || device().old_driver ? cudaErrorInsufficientDriver : cudaSuccess;
+}
 
 cudaError_t refuse(const Fault& f) {
   runtime().fault = f;
@@ -308,7 +310,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ord
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   const Call call;
-  *version = device().count == 0 ? 0 : CUDART_VERSION;
+  *version = device().count == 0 ? 0 : device().old_driver ? 12040 : CUDART_VERSION;
   return call.result(cudaSuccess);
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {

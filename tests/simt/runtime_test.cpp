@@ -387,6 +387,15 @@ TEST_F(Runtime, DeviceSaysWhatItIs) {
   int count = -7;
   EXPECT_EQ(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
   EXPECT_EQ(count, -7);
+  int driver = -7;
+  EXPECT_EQ(cudaDriverGetVersion(&driver), cudaSuccess);
+  EXPECT_EQ(driver, 0);
+  Device old = before;
+  old.old_driver = true;
+  set_device(old);
+  EXPECT_EQ(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
+  EXPECT_EQ(cudaDriverGetVersion(&driver), cudaSuccess);
+  EXPECT_EQ(driver, 12040);
   set_device(before);
   EXPECT_EQ(cudaGetDeviceCount(&count), cudaSuccess);
   EXPECT_EQ(count, 1);

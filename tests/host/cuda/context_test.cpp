@@ -15,8 +15,14 @@ TEST_F(CudaContexts, WhereThereIsNoDevice) {
   none.count = 0;
   simt::set_device(none);
   Context context;
-  expect_refused(open(nullptr, context, nullptr), RH_UNSUPPORTED, "device is cuda: there is no GPU that CUDA can use");
+  expect_refused(open(nullptr, context, nullptr), RH_UNSUPPORTED,
+                 "device is cuda: there is no GPU that CUDA can use (no NVIDIA driver was found)");
   EXPECT_EQ(context, nullptr);
+  simt::Device old;
+  old.old_driver = true;
+  simt::set_device(old);
+  expect_refused(open(nullptr, context, nullptr), RH_UNSUPPORTED,
+                 "(the NVIDIA driver is for CUDA 12.4; 13.0 or later is needed)");
   EXPECT_EQ(rh_context_device(make_context().get()), RH_DEVICE_CPU);
 }
 
