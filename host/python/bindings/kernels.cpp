@@ -261,6 +261,12 @@ void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const Pai
                                       at<float>(loss), at<float>(reward_gradient), without(memory, of_list)));
 }
 
+// A new tensor in the shape of another, float32 of at least kLarge bytes, whose memory large_memory() keeps.
+nb::object large_like(nb::handle shape) {
+  const Tensor like(shape);
+  return tensor_like(like, large_memory(sizeof(float) * static_cast<size_t>(like.count())), give_back);
+}
+
 // Forward, loss and, as in head_backward, gradients. Without pairs, what is given is checked and that is all.
 void loss_gradients(const PlaceTuple& place, nb::handle x, const HeadTuple& head, const PairsTuple& pairs,
                     double normalizer, nb::handle loss, const nb::list& gradients, nb::handle input_gradient) {
@@ -322,6 +328,8 @@ void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, dou
 void bind_kernels(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   module.attr("HAS_CUDA") = REWARDHEAD_HAS_CUDA != 0;
+  module.attr("LARGE") = kLarge;
+  module.def("large_like", &large_like, "shape"_a);
   module.def("head_forward", &head_forward, "place"_a, "x"_a, "head"_a, "rewards"_a, "mask"_a.none());
   module.def("head_backward", &head_backward, "place"_a, "x"_a, "head"_a, "mask"_a, "reward_gradient"_a, "gradients"_a,
              "input_gradient"_a.none());

@@ -34,6 +34,11 @@ class RewardHead(nn.Module):
     ``2.weight`` [1, hidden], ``2.bias``; of the linear head ``weight`` [1, input]. They are computed with in float32,
     also where the module is cast to a narrower type. Of an MLP head, rewards of at most 16 rows at once may differ by
     rounding from those of the same rows among many.
+
+    On the CPU, the memory of a gradient of ``0.weight`` of 32 MB or more is the package's own: when nobody uses it any
+    more, it is kept for the next gradient of that size, which the system would else clear anew in each step. One such
+    block is kept in a process, until a large gradient of another size is asked for; PyTorch's profiler does not count
+    it, and such a gradient cannot be resized in place.
     """
 
     def __init__(self, input: int, hidden: int = 256) -> None:

@@ -107,6 +107,12 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
     return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
 
 
+def _gradient_of(w1: Tensor) -> Tensor:
+    """torch.empty_like, but a large one's memory serves again (see `RewardHead`)."""
+    is_large = on_cpu(w1) and w1.nbytes >= _core.LARGE
+    return _core.large_like(w1) if is_large else torch.empty_like(w1)
+
+
 # ---- score: rewards alone, nothing kept for a gradient ----
 
 
@@ -152,7 +158,7 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
             f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; expected that of the forward, int64, [{words}]"
         )
     reward_gradient = reward_gradient.to(torch.float32).contiguous()
-    *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
+    *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x, _gradient_of)
     wide = dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
     written = gradients[: 1 if b1 is None else 4]
     _core.head_backward(place(x), x, (w1, b1, w2, b2), mask, reward_gradient, written, wide if need_x else None)
@@ -164,12 +170,12 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     return (*gradients, dx)
 
 
-def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
+def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x, gradient_of_w1=torch.empty_like):
     def like(parameter):
         return w1.new_empty(0) if parameter is None else torch.empty_like(parameter)
 
     input_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    return like(w1), like(b1), like(w2), like(b2), input_gradient
+    return gradient_of_w1(w1), like(b1), like(w2), like(b2), input_gradient
 
 
 define(
@@ -212,15 +218,17 @@ define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient
 def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
     x = _rows(x)
     count, pairs, _kept = _pairs(x, x.size(0), chosen, rejected, margin, weight, label)
-    outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x)
+    outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x, _gradient_of)
     loss, *gradients = outputs
     dx = gradients.pop() if need_x else None
     _core.loss_gradients(place(x), x, (w1, b1, w2, b2), pairs, normalizer, loss, gradients, dx)
     return [tensor.zero_() for tensor in outputs] if count == 0 else outputs
 
 
-def _loss_gradients_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
-    outputs = [w1.new_empty(()), torch.empty_like(w1)]
+def _loss_gradients_fake(
+    x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x, gradient_of_w1=torch.empty_like
+):
+    outputs = [w1.new_empty(()), gradient_of_w1(w1)]
     if b1 is not None:
         outputs += torch.empty_like(b1), torch.empty_like(w2), torch.empty_like(b2)
     if need_x:
