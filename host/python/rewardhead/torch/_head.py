@@ -196,7 +196,7 @@ def _checked_pairs(chosen, rejected, margin, weight, label, normalizer):
         chosen = _tensor("chosen", chosen).contiguous()
     if rejected is not None:
         rejected = _tensor("rejected", rejected).contiguous()
-    constants = [_constant(*named) for named in (("margin", margin), ("weight", weight), ("label", label))]
+    constants = _constant("margin", margin), _constant("weight", weight), _constant("label", label)
     return chosen, rejected, *constants, float(normalizer)
 
 

@@ -55,31 +55,33 @@ def _rows(x: Tensor) -> Tensor:
 
 def _pairs(like: Tensor, rows: int, chosen, rejected, margin, weight, label):
     """count, arguments, and what must outlive them; without indices pair i is (2i, 2i + 1)."""
-    device = like.device
     if chosen is None:
         _require(rejected is None, "rejected is given without chosen")
         _require(rows % 2 == 0, f"there are {rows} rows; without chosen and rejected, pair i is (2i, 2i + 1)")
-        count, element = rows // 2, 0
+        count = rows // 2
+        if margin is weight is label is None:
+            return count, (0, 0, 0, count, 0, 0, 0), None
+        element = 0
     else:
         _require(rejected is not None, "chosen is given without rejected")
         count = chosen.numel()
         for name, index in (("chosen", chosen), ("rejected", rejected)):
             good = index.dtype in (torch.int64, torch.int32) and index.shape == (count,) and index.is_contiguous()
-            if not good or index.dtype != chosen.dtype or index.device != device:
+            if not good or index.dtype != chosen.dtype or index.device != like.device:
                 raise ValueError(
                     f"{name} is {index.dtype} of the shape {tuple(index.shape)} on {index.device}; expected int64 or "
-                    f"int32 (as chosen), [{count}], on {device}"
+                    f"int32 (as chosen), [{count}], on {like.device}"
                 )
         if not on_cpu(like):
             chosen, rejected = _checked_on_gpu(rows, chosen, rejected)
         element = 8 if chosen.dtype == torch.int64 else 4
     for name, values in (("margin", margin), ("weight", weight), ("label", label)):
         if values is not None:
-            good = values.dtype == torch.float32 and values.is_contiguous() and values.device == device
+            good = values.dtype == torch.float32 and values.is_contiguous() and values.device == like.device
             if not good or values.shape != (count,):
                 raise ValueError(
                     f"{name} is {values.dtype} of the shape {tuple(values.shape)} on {values.device}; expected "
-                    f"float32, [{count}], on {device}"
+                    f"float32, [{count}], on {like.device}"
                 )
     addresses = (_address(chosen), _address(rejected), element, count)
     return count, (*addresses, _address(margin), _address(weight), _address(label)), (chosen, rejected)
