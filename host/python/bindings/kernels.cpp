@@ -81,6 +81,7 @@ struct HeadArguments {
   HeadArguments(nb::handle x_object, const HeadTuple& head) {
     const Tensor matrix(x_object), w1(std::get<0>(head));
     const bool is_linear = std::get<1>(head).is_none();
+    check_whole(head);
     x = matrix_of(x_object, matrix);
     columns = matrix.size(1);
     dtype = matrix.is_f32() ? RH_F32 : matrix.is_f16() ? RH_F16 : RH_BF16;
@@ -121,6 +122,14 @@ struct HeadArguments {
   rh_tensors parameters = {};
 
  private:
+  static void check_whole(const HeadTuple& head) {
+    const bool is_linear = std::get<1>(head).is_none();
+    if (std::get<2>(head).is_none() == is_linear && std::get<3>(head).is_none() == is_linear) return;
+    const auto state = [](nb::handle tensor) { return tensor.is_none() ? "None" : "given"; };
+    throw InputError(std::string("b1 is ") + state(std::get<1>(head)) + ", w2 " + state(std::get<2>(head)) +
+                     ", b2 " + state(std::get<3>(head)) + "; expected all of them, or none (the linear head)");
+  }
+
   static float* parameter(const char* name, nb::handle object, const Tensor& tensor, const Tensor& matrix,
                           nb::handle x_object) {
     if (!tensor.is_f32() || !tensor.is_contiguous() || !tensor.is_beside(matrix)) {

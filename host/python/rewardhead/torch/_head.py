@@ -159,7 +159,7 @@ def bradley_terry_loss(
     if rewards.dtype in (torch.bfloat16, torch.float16):
         rewards = rewards.float()
     pairs = _checked_pairs(chosen, rejected, margin, weight, label, normalizer)
-    return call("pair_loss", rewards.contiguous(), *pairs)[0]
+    return call("pair_loss", rewards.resolve_neg().contiguous(), *pairs)[0]
 
 
 def dpo_loss(
@@ -211,4 +211,4 @@ def _constant(name: str, values: Tensor | None) -> Tensor | None:
         return None
     if _tensor(name, values).requires_grad:
         raise ValueError(f"{name} requires a gradient, and the loss has none for it; detach it")
-    return values.to(torch.float32).contiguous()
+    return values.to(torch.float32).resolve_neg().contiguous()

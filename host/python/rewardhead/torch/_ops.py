@@ -25,7 +25,6 @@ from ._dispatch import (
 )
 
 _F32 = torch.float32
-_DTYPES = frozenset({_F32, torch.float16, torch.bfloat16})
 _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
 
@@ -43,12 +42,15 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """`x`, or a copy if elements of a row do not lie side by side."""
-    if x.dtype not in _DTYPES or x.dim() != 2 or not x.shape[1]:
+    """`x`, or a copy if elements of a row do not lie side by side or are negated lazily (the imaginary part of a
+    conjugate). Of what type it is, the extension looks."""
+    if x.dim() != 2:
         raise ValueError(
             f"x is {x.dtype} of the shape {tuple(x.shape)}; expected float32, float16 or bfloat16, [rows, input]"
         )
-    if x.is_contiguous():  # what PyTorch negates lazily, the imaginary part of a conjugate, is not
+    if x.is_neg():
+        x = x.resolve_neg()
+    if x.is_contiguous():
         return x
     return x if x.stride(1) == 1 and x.stride(0) >= x.shape[1] else x.contiguous()
 
@@ -153,13 +155,14 @@ define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forwa
 def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     x = _rows(x)
     rows = x.size(0)
-    _require(reward_gradient.shape == (rows,), f"reward_gradient has the shape {tuple(reward_gradient.shape)}")
+    shape = tuple(reward_gradient.shape)
+    _require(shape == (rows,), f"reward_gradient has the shape {shape}; expected [{rows}], the rows of x")
     words = _mask_words(x, w1, b1)
     if mask.shape != (words,) or mask.dtype != torch.int64 or mask.device != x.device:
         raise ValueError(
             f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; expected that of the forward, int64, [{words}]"
         )
-    reward_gradient = reward_gradient.to(torch.float32).contiguous()
+    reward_gradient = reward_gradient.to(torch.float32).resolve_neg().contiguous()
     *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x, _gradient_of)
     wide = dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
     written = gradients[: 1 if b1 is None else 4]
@@ -231,8 +234,7 @@ def _loss_gradients_fake(
     x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x, gradient_of_w1=torch.empty_like
 ):
     outputs = [w1.new_empty(()), gradient_of_w1(w1)]
-    if b1 is not None:
-        outputs += torch.empty_like(b1), torch.empty_like(w2), torch.empty_like(b2)
+    outputs += [torch.empty_like(parameter) for parameter in (b1, w2, b2) if parameter is not None]
     if need_x:
         outputs.append(x.new_empty(x.shape, dtype=_F32))
     return outputs
