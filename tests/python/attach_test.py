@@ -179,22 +179,59 @@ def test_other_arguments_are_treated_as_by_the_stock_forward(name):
     )
 
 
+def positions_of(mask, padding):
+    """By the mask, as generation makes them, with 0 or 1 in the padding, or nowhere below 1."""
+    positions = mask.cumsum(1) - 1
+    return positions.clamp(min=1) if padding == "clamped" else positions.masked_fill(mask == 0, padding)
+
+
+@pytest.mark.parametrize("padding", [0, 1, "clamped"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_positions_by_the_mask(side):
-    """As generation makes them, 1 in the padding: that they go back there is no packing; and compiled."""
-    theirs = stock()
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_positions_by_the_mask(name, side, padding):
+    """That they go back or stay in the padding is no packing."""
+    theirs = stock(name)
     ours = rht.attach(copy.deepcopy(theirs))
     ids, mask = batch(side)
-    positions = (mask.cumsum(1) - 1).masked_fill(mask == 0, 1)
-    given = dict(input_ids=ids, attention_mask=mask, position_ids=positions)
+    given = dict(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask, padding))
     torch.testing.assert_close(ours(**given).logits, theirs(**given).logits, rtol=1e-5, atol=1e-6)
-    if side == "right":
-        return
+
+
+def test_positions_are_looked_at_in_compiled_code():
+    theirs = stock()
+    ours = rht.attach(copy.deepcopy(theirs))
+    ids, mask = batch("left")
+    given = dict(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask, 1))
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(**given).logits, theirs(**given).logits, rtol=1e-5, atol=1e-6)
-    given["position_ids"] = positions.clone().index_fill_(1, torch.tensor([3]), 0)
+    given["position_ids"] = given["position_ids"].index_fill(1, torch.tensor([3]), 0)
     with pytest.raises(RuntimeError, match="packed in one row"):
         compiled(**given)
+
+
+def test_positions_in_images():
+    """Of time, height and width, all of them beside a text's or not: they stay or go back within an image, and begin
+    anew in a packed row alone."""
+    if not hasattr(transformers, "Qwen3_5TextConfig"):
+        pytest.skip("this release of transformers has no Qwen3.5")
+    heads = dict.fromkeys(["linear_num_key_heads", "linear_num_value_heads"], 2)
+    sizes = dict.fromkeys(["head_dim", "linear_key_head_dim", "linear_value_head_dim"], 8)
+    layers = ["linear_attention", "full_attention"]
+    config = transformers.Qwen3_5TextConfig(**SIZES, **heads, **sizes, layer_types=layers)
+    model = rht.attach(transformers.AutoModelForSequenceClassification.from_config(config))
+    mask = torch.ones(2, 9, dtype=torch.long)
+    time = torch.tensor([0, 1, 2, 2, 2, 2, 4, 5, 6])  # the third to the sixth are an image of 2 x 2
+    height = torch.tensor([0, 1, 2, 2, 3, 3, 4, 5, 6])
+    width = torch.tensor([0, 1, 2, 3, 2, 3, 4, 5, 6])
+    first = torch.tensor([0, 0, 0, 0, 2, 3, 4, 5, 6])  # an image is the beginning
+    packed = torch.tensor([0, 1, 2, 2, 2, 2, 0, 1, 2])
+    for planes in ((time, height, width), (torch.arange(9), time, height, width), (first, height, width)):
+        positions = torch.stack(planes)[:, None].expand(-1, 2, -1)
+        assert model(input_ids=mask, attention_mask=mask, position_ids=positions).logits.shape == (2, 1)
+    for planes in ((packed, height, width), (packed, time, height, width), (first, time, height, width)):
+        positions = torch.stack(planes)[:, None].expand(-1, 2, -1)
+        with pytest.raises(ValueError, match="packed in one row"):
+            model(input_ids=mask, attention_mask=mask, position_ids=positions)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -249,6 +286,7 @@ def test_refusal(tmp_path):
     row = torch.ones(1, 8, dtype=torch.long)
     for packed in (
         {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]])},
+        {"position_ids": torch.tensor([[0, 0, 1, 2, 3, 4, 5, 6]])},
         {"cu_seq_lens_q": torch.tensor([0, 4, 8])},
         {"seq_idx": torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])},
     ):

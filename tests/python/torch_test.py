@@ -3,6 +3,7 @@
 
 import copy
 import itertools
+import re
 
 import pool_test
 import pytest
@@ -322,6 +323,38 @@ def test_strided_and_sliced_input(hidden):
     assert negated.is_neg() and torch.equal(head(negated), expected)
     expanded = x[:1].expand(40, 19)  # not a few rows, which round otherwise
     assert torch.equal(head(expanded), expected[:1].expand(40))
+
+
+def lazily_negated(x):
+    """`x` as PyTorch makes it of the imaginary part of a conjugate: the memory holds -x."""
+    negated = torch._neg_view(-x)
+    assert negated.is_neg() and negated.is_contiguous() and torch.equal(negated, x)
+    return negated
+
+
+@pytest.mark.parametrize("hidden", [0, 37])
+def test_what_is_negated_lazily_keeps_its_sign(hidden):
+    one, head = torch.randn(1, 1), rht.RewardHead(1, hidden)
+    for x in (torch.complex(one, -one).conj().imag, lazily_negated(one)):
+        with torch.no_grad():
+            assert torch.equal(head(x), head(one))
+        assert torch.equal(head(x), head(one))
+    head, x, chosen, rejected, extras = problem(hidden=hidden)
+    found = []
+    for change in (torch.Tensor.clone, lazily_negated):
+        input = x.clone().requires_grad_()
+        constants = {name: change(values) for name, values in extras.items()}
+        loss = rht.preference_loss(head, change(input), chosen, rejected, **constants)
+        rewards = head(change(input))
+        parts = [
+            loss,
+            *torch.autograd.grad(loss, [input, *head.parameters()]),
+            *torch.autograd.grad(rewards, [input, *head.parameters()], change(rewards.detach())),
+            rht.bradley_terry_loss(change(rewards), chosen, rejected),
+        ]
+        found.append(parts)
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_empty_batch():
@@ -803,6 +836,36 @@ def test_wrong_arguments(change, error, message):
         arguments = {"x": x, "chosen": chosen, "rejected": rejected, **change}
         with pytest.raises(error, match=message):
             rht.preference_loss(head, **arguments)
+
+
+@pytest.mark.parametrize("given", [(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)])
+def test_a_head_is_whole(given):
+    head, x, *_ = problem(hidden=1, rows=22)
+    w1, *others = [parameter.detach() for parameter in head._tensors()]
+    tensors = (w1, *(other if is_given else None for other, is_given in zip(others, given, strict=True)))
+    b1, w2, b2 = ("given" if is_given else "None" for is_given in given)
+    pairs = (None,) * 5 + (0.0,)
+    operators = torch.ops.rewardhead
+    mask = torch.empty(0 if b1 == "None" else 1, dtype=torch.int64)
+    for call in (
+        lambda: operators.score(x, *tensors),
+        lambda: operators.head_forward(x, *tensors),
+        lambda: operators.head_backward(torch.ones(22), mask, x, *tensors, True),
+        lambda: operators.preference_loss(x, *tensors, *pairs),
+        lambda: operators.loss_gradients(x, *tensors, *pairs, False),
+    ):
+        with pytest.raises(ValueError, match=f"b1 is {b1}, w2 {w2}, b2 {b2}; expected all of them, or none"):
+            call()
+
+
+def test_a_gradient_of_rewards_that_are_not_those():
+    head, x, *_ = problem(hidden=0)
+    for gradient in (torch.ones(22), torch.ones(23, 1)):
+        message = f"reward_gradient has the shape {tuple(gradient.shape)}; expected [23]"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            torch.ops.rewardhead.head_backward(
+                gradient, torch.empty(0, dtype=torch.int64), x, head.weight.detach(), None, None, None, False
+            )
 
 
 def test_wrong_heads():

@@ -81,6 +81,7 @@ struct HeadArguments {
   HeadArguments(nb::handle x_object, const HeadTuple& head) {
     const Tensor matrix(x_object), w1(std::get<0>(head));
     const bool is_linear = std::get<1>(head).is_none();
+    check_whole(head);
     x = matrix_of(x_object, matrix);
     columns = matrix.size(1);
     dtype = matrix.is_f32() ? RH_F32 : matrix.is_f16() ? RH_F16 : RH_BF16;
@@ -121,6 +122,14 @@ struct HeadArguments {
   rh_tensors parameters = {};
 
  private:
+  static void check_whole(const HeadTuple& head) {
+    const bool is_linear = std::get<1>(head).is_none();
+    if (std::get<2>(head).is_none() == is_linear && std::get<3>(head).is_none() == is_linear) return;
+    const auto state = [](nb::handle tensor) { return tensor.is_none() ? "None" : "given"; };
+    throw InputError(std::string("b1 is ") + state(std::get<1>(head)) + ", w2 " + state(std::get<2>(head)) +
+                     ", b2 " + state(std::get<3>(head)) + "; expected all of them, or none (the linear head)");
+  }
+
   static float* parameter(const char* name, nb::handle object, const Tensor& tensor, const Tensor& matrix,
                           nb::handle x_object) {
     if (!tensor.is_f32() || !tensor.is_contiguous() || !tensor.is_beside(matrix)) {
@@ -261,6 +270,12 @@ void pair_loss(const PlaceTuple& place, Address rewards, int64_t rows, const Pai
                                       at<float>(loss), at<float>(reward_gradient), without(memory, of_list)));
 }
 
+// A new tensor in the shape of another, float32 of at least kLarge bytes, whose memory large_memory() keeps.
+nb::object large_like(nb::handle shape) {
+  const Tensor like(shape);
+  return tensor_like(like, large_memory(sizeof(float) * static_cast<size_t>(like.count())), give_back);
+}
+
 // Forward, loss and, as in head_backward, gradients. Without pairs, what is given is checked and that is all.
 void loss_gradients(const PlaceTuple& place, nb::handle x, const HeadTuple& head, const PairsTuple& pairs,
                     double normalizer, nb::handle loss, const nb::list& gradients, nb::handle input_gradient) {
@@ -322,6 +337,8 @@ void adamw(const PlaceTuple& place, const std::vector<UpdateTuple>& updates, dou
 void bind_kernels(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   module.attr("HAS_CUDA") = REWARDHEAD_HAS_CUDA != 0;
+  module.attr("LARGE") = kLarge;
+  module.def("large_like", &large_like, "shape"_a);
   module.def("head_forward", &head_forward, "place"_a, "x"_a, "head"_a, "rewards"_a, "mask"_a.none());
   module.def("head_backward", &head_backward, "place"_a, "x"_a, "head"_a, "mask"_a, "reward_gradient"_a, "gradients"_a,
              "input_gradient"_a.none());

@@ -8,8 +8,10 @@
 #include <cuda_runtime_api.h>
 #endif
 
+#include <atomic>
 #include <map>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -98,9 +100,32 @@ rh_workspace workspace(size_t bytes) {
   return {memory.data, memory.bytes};
 }
 
+namespace {
+
+// Stands in front of the memory.
+struct alignas(RH_ALIGNMENT) Block {
+  size_t bytes;
+};
+
+std::atomic<Block*> kept_block = nullptr;
+
+void end(Block* block) noexcept { ::operator delete(block, std::align_val_t{RH_ALIGNMENT}); }
+
+}  // namespace
+
+void* large_memory(size_t bytes) {
+  Block* block = kept_block.exchange(nullptr);
+  if (!block || block->bytes != bytes) {
+    end(block);
+    block = new (::operator new(sizeof(Block) + bytes, std::align_val_t{RH_ALIGNMENT})) Block{bytes};
+  }
+  return block + 1;
+}
+
+void give_back(void* memory) noexcept { end(kept_block.exchange(static_cast<Block*>(memory) - 1)); }
+
 void expect_writes(void* memory, size_t bytes) {
-  constexpr size_t kLargestKept = size_t{32} << 20;
-  if (bytes < kLargestKept) return;
+  if (bytes < kLarge) return;
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t first = (address + page - 1) / page * page, end = (address + bytes) / page * page;

@@ -71,6 +71,7 @@ def read_run(
 ) -> dict[str, Any]: ...
 
 HAS_CUDA: bool
+LARGE: int  # bytes from which on large_like keeps memory
 
 # -1, threads, None; or a GPU, its stream, memory of so many bytes
 _Place = tuple[int, int, Callable[[int], int] | None]
@@ -78,6 +79,7 @@ _Head = tuple[Any, Any, Any, Any]  # w1, b1, w2, b2, tensors of PyTorch; of the 
 _Tensors = tuple[int, int, int, int]  # addresses: parameter, gradient, first and second moments
 _Pairs = tuple[int, int, int, int, int, int, int]  # chosen, rejected, bytes, count, margin, weight, label
 
+def large_like(shape: Any) -> Any: ...
 def head_forward(place: _Place, x: Any, head: _Head, rewards: Any, mask: Any) -> None: ...
 def head_backward(
     place: _Place,

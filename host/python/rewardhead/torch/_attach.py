@@ -123,15 +123,22 @@ _PACKED = "several sequences are packed in one row; pool by cu_seqlens (rewardhe
 
 
 def _refuse_packed(mask: Tensor | None, position_ids: Tensor | None, options: dict[str, Any]) -> None:
-    """Refuses a row of several sequences: the model is told so, or positions go back from a token to the next."""
+    """Refuses a row of several sequences: the model is told so, or positions [batch, tokens] begin anew within it.
+
+    Models that see images take [3, batch, tokens], of which the first (time) is the same for all of an image, or
+    [4, batch, tokens], of which the first is that of the text."""
     if any(name.startswith(("cu_seq_lens", "seq_idx")) and value is not None for name, value in options.items()):
         raise ValueError(_PACKED)
     if position_ids is not None:
-        back = position_ids[..., 1:] <= position_ids[..., :-1]
+        positions = position_ids if position_ids.dim() < 3 else position_ids[0]
+        before, after = positions[..., :-1], positions[..., 1:]
+        anew = after < before
+        if position_ids.dim() < 3 or position_ids.size(0) == 4:
+            anew = anew | (after == 0)  # also behind a sequence of one token
         if mask is not None:  # in the padding they may be anything
             marked = mask.to(torch.bool)
-            back = back & marked[:, 1:] & marked[:, :-1]
-        assert_soon(~back.any(), _PACKED)
+            anew = anew & marked[:, 1:] & marked[:, :-1]
+        assert_soon(~anew.any(), _PACKED)
 
 
 def _forward(

@@ -34,6 +34,11 @@ class RewardHead(nn.Module):
     ``2.weight`` [1, hidden], ``2.bias``; of the linear head ``weight`` [1, input]. They are computed with in float32,
     also where the module is cast to a narrower type. Of an MLP head, rewards of at most 16 rows at once may differ by
     rounding from those of the same rows among many.
+
+    On the CPU, the memory of a gradient of ``0.weight`` of 32 MB or more is the package's own: when nobody uses it any
+    more, it is kept for the next gradient of that size, which the system would else clear anew in each step. One such
+    block is kept in a process, until a large gradient of another size is asked for; PyTorch's profiler does not count
+    it, and such a gradient cannot be resized in place.
     """
 
     def __init__(self, input: int, hidden: int = 256) -> None:
@@ -154,7 +159,7 @@ def bradley_terry_loss(
     if rewards.dtype in (torch.bfloat16, torch.float16):
         rewards = rewards.float()
     pairs = _checked_pairs(chosen, rejected, margin, weight, label, normalizer)
-    return call("pair_loss", rewards.contiguous(), *pairs)[0]
+    return call("pair_loss", rewards.resolve_neg().contiguous(), *pairs)[0]
 
 
 def dpo_loss(
@@ -191,7 +196,7 @@ def _checked_pairs(chosen, rejected, margin, weight, label, normalizer):
         chosen = _tensor("chosen", chosen).contiguous()
     if rejected is not None:
         rejected = _tensor("rejected", rejected).contiguous()
-    constants = [_constant(*named) for named in (("margin", margin), ("weight", weight), ("label", label))]
+    constants = _constant("margin", margin), _constant("weight", weight), _constant("label", label)
     return chosen, rejected, *constants, float(normalizer)
 
 
@@ -206,4 +211,4 @@ def _constant(name: str, values: Tensor | None) -> Tensor | None:
         return None
     if _tensor(name, values).requires_grad:
         raise ValueError(f"{name} requires a gradient, and the loss has none for it; detach it")
-    return values.to(torch.float32).contiguous()
+    return values.to(torch.float32).resolve_neg().contiguous()

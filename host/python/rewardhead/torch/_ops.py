@@ -25,7 +25,6 @@ from ._dispatch import (
 )
 
 _F32 = torch.float32
-_DTYPES = frozenset({_F32, torch.float16, torch.bfloat16})
 _HEAD = "Tensor x, Tensor w1, Tensor? b1, Tensor? w2, Tensor? b2"
 _PAIRS = "Tensor? chosen, Tensor? rejected, Tensor? margin, Tensor? weight, Tensor? label, float normalizer"
 
@@ -43,43 +42,48 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """`x`, or a copy if elements of a row do not lie side by side."""
-    if x.dtype not in _DTYPES or x.dim() != 2 or not x.shape[1]:
+    """`x`, or a copy if elements of a row do not lie side by side or are negated lazily (the imaginary part of a
+    conjugate). Of what type it is, the extension looks."""
+    if x.dim() != 2:
         raise ValueError(
             f"x is {x.dtype} of the shape {tuple(x.shape)}; expected float32, float16 or bfloat16, [rows, input]"
         )
-    if x.is_contiguous():  # what PyTorch negates lazily, the imaginary part of a conjugate, is not
+    if x.is_neg():
+        x = x.resolve_neg()
+    if x.is_contiguous():
         return x
     return x if x.stride(1) == 1 and x.stride(0) >= x.shape[1] else x.contiguous()
 
 
 def _pairs(like: Tensor, rows: int, chosen, rejected, margin, weight, label):
     """count, arguments, and what must outlive them; without indices pair i is (2i, 2i + 1)."""
-    device = like.device
     if chosen is None:
         _require(rejected is None, "rejected is given without chosen")
         _require(rows % 2 == 0, f"there are {rows} rows; without chosen and rejected, pair i is (2i, 2i + 1)")
-        count, element = rows // 2, 0
+        count = rows // 2
+        if margin is weight is label is None:
+            return count, (0, 0, 0, count, 0, 0, 0), None
+        element = 0
     else:
         _require(rejected is not None, "chosen is given without rejected")
         count = chosen.numel()
         for name, index in (("chosen", chosen), ("rejected", rejected)):
             good = index.dtype in (torch.int64, torch.int32) and index.shape == (count,) and index.is_contiguous()
-            if not good or index.dtype != chosen.dtype or index.device != device:
+            if not good or index.dtype != chosen.dtype or index.device != like.device:
                 raise ValueError(
                     f"{name} is {index.dtype} of the shape {tuple(index.shape)} on {index.device}; expected int64 or "
-                    f"int32 (as chosen), [{count}], on {device}"
+                    f"int32 (as chosen), [{count}], on {like.device}"
                 )
         if not on_cpu(like):
             chosen, rejected = _checked_on_gpu(rows, chosen, rejected)
         element = 8 if chosen.dtype == torch.int64 else 4
     for name, values in (("margin", margin), ("weight", weight), ("label", label)):
         if values is not None:
-            good = values.dtype == torch.float32 and values.is_contiguous() and values.device == device
+            good = values.dtype == torch.float32 and values.is_contiguous() and values.device == like.device
             if not good or values.shape != (count,):
                 raise ValueError(
                     f"{name} is {values.dtype} of the shape {tuple(values.shape)} on {values.device}; expected "
-                    f"float32, [{count}], on {device}"
+                    f"float32, [{count}], on {like.device}"
                 )
     addresses = (_address(chosen), _address(rejected), element, count)
     return count, (*addresses, _address(margin), _address(weight), _address(label)), (chosen, rejected)
@@ -105,6 +109,12 @@ def _mask_words(x: Tensor, w1: Tensor, b1: Tensor | None):
         kept = least(1, x.size(1) // greatest(6 * rows, 1))
         return (rows + 63) // 64 * hidden * (1 + kept * least(32, (rows + 15) // 16 * 8))
     return (rows + 255) // 256 * 256 * ((hidden + 255) // 256 * 128)
+
+
+def _gradient_of(w1: Tensor) -> Tensor:
+    """torch.empty_like, but a large one's memory serves again (see `RewardHead`)."""
+    is_large = on_cpu(w1) and w1.nbytes >= _core.LARGE
+    return _core.large_like(w1) if is_large else torch.empty_like(w1)
 
 
 # ---- score: rewards alone, nothing kept for a gradient ----
@@ -145,14 +155,15 @@ define("head_forward", f"{_HEAD}) -> (Tensor rewards, Tensor mask)", _head_forwa
 def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     x = _rows(x)
     rows = x.size(0)
-    _require(reward_gradient.shape == (rows,), f"reward_gradient has the shape {tuple(reward_gradient.shape)}")
+    shape = tuple(reward_gradient.shape)
+    _require(shape == (rows,), f"reward_gradient has the shape {shape}; expected [{rows}], the rows of x")
     words = _mask_words(x, w1, b1)
     if mask.shape != (words,) or mask.dtype != torch.int64 or mask.device != x.device:
         raise ValueError(
             f"mask is {mask.dtype} of the shape {tuple(mask.shape)}; expected that of the forward, int64, [{words}]"
         )
-    reward_gradient = reward_gradient.to(torch.float32).contiguous()
-    *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x)
+    reward_gradient = reward_gradient.to(torch.float32).resolve_neg().contiguous()
+    *gradients, dx = _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x, _gradient_of)
     wide = dx if x.dtype is _F32 else dx.new_empty(dx.shape, dtype=_F32)
     written = gradients[: 1 if b1 is None else 4]
     _core.head_backward(place(x), x, (w1, b1, w2, b2), mask, reward_gradient, written, wide if need_x else None)
@@ -164,12 +175,12 @@ def _head_backward(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
     return (*gradients, dx)
 
 
-def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x):
+def _head_backward_fake(reward_gradient, mask, x, w1, b1, w2, b2, need_x, gradient_of_w1=torch.empty_like):
     def like(parameter):
         return w1.new_empty(0) if parameter is None else torch.empty_like(parameter)
 
     input_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    return like(w1), like(b1), like(w2), like(b2), input_gradient
+    return gradient_of_w1(w1), like(b1), like(w2), like(b2), input_gradient
 
 
 define(
@@ -212,17 +223,18 @@ define("pair_loss", f"Tensor rewards, {_PAIRS}) -> (Tensor loss, Tensor gradient
 def _loss_gradients(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
     x = _rows(x)
     count, pairs, _kept = _pairs(x, x.size(0), chosen, rejected, margin, weight, label)
-    outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x)
+    outputs = _loss_gradients_fake(x, w1, b1, w2, b2, *(None,) * 5, normalizer, need_x, _gradient_of)
     loss, *gradients = outputs
     dx = gradients.pop() if need_x else None
     _core.loss_gradients(place(x), x, (w1, b1, w2, b2), pairs, normalizer, loss, gradients, dx)
     return [tensor.zero_() for tensor in outputs] if count == 0 else outputs
 
 
-def _loss_gradients_fake(x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x):
-    outputs = [w1.new_empty(()), torch.empty_like(w1)]
-    if b1 is not None:
-        outputs += torch.empty_like(b1), torch.empty_like(w2), torch.empty_like(b2)
+def _loss_gradients_fake(
+    x, w1, b1, w2, b2, chosen, rejected, margin, weight, label, normalizer, need_x, gradient_of_w1=torch.empty_like
+):
+    outputs = [w1.new_empty(()), gradient_of_w1(w1)]
+    outputs += [torch.empty_like(parameter) for parameter in (b1, w2, b2) if parameter is not None]
     if need_x:
         outputs.append(x.new_empty(x.shape, dtype=_F32))
     return outputs
