@@ -7,7 +7,8 @@ usage: gate.py --source kernels/cuda --golden gate.txt --scratch DIR [--update]
 Compiles every kernel for every architecture. Spills, local memory and the C75xx notes by which ptxas says that it
 serialises wgmma are errors. Registers, static shared memory and barriers of each kernel must be those of gate.txt,
 which --update writes anew for review; with another nvcc than wrote it they are not compared, and that is said.
-Dynamic shared memory is a constant in the sources, and the launchers' business.
+Dynamic shared memory is a constant in the sources, and the launchers' business. The host's sources for GPUs, which the
+tests compile with the software device's headers, are compiled with those of the toolkit.
 
 Where nvdisasm is installed (PyPI: nvidia-cuda-nvdisasm), the main loops of the matrix products are held against
 gate_loops.txt likewise (sass.py): how many instructions they have, and of the kinds that matter. A memory fence in one
@@ -24,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 import sass
-from toolkit import find_nvcc
+from toolkit import find_nvcc, toolkit_of
 
 ARCHITECTURES = ["80", "86", "89", "90", "100", "120"]
 WGMMA_ARCHITECTURES = ["90a"]  # of what lies in sm90/
@@ -93,6 +94,15 @@ def compile_one(nvcc, nvdisasm, root, source, architectures, scratch):
     return rows, loops, "\n".join(wrong)
 
 
+def check_host(nvcc, root, source):
+    """What the C++ compiler says of a source with CUDA's own headers; nothing is made."""
+    command = [os.environ.get("CXX", "c++"), "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{root}",
+               f"-I{root}/host/include", "-isystem", str(toolkit_of(nvcc) / "include"), "-DREWARDHEAD_HAS_CUDA=1",
+               str(source)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    return f"{source} does not compile with the toolkit's headers:\n{run.stderr}" if run.returncode else ""
+
+
 def compare(golden_file, found, update, what):
     """Whether a table is that of the committed file, which begins with the compiler's version."""
     if update:
@@ -140,13 +150,15 @@ def main():
     nvdisasm = sass.find_nvdisasm(root)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, nvdisasm, root, *job, arguments.scratch), jobs))
-    errors = [error for _, _, error in results if error]
+        host = sorted(root.glob("host/*/cu*.cpp"))
+        refused = list(pool.map(lambda source: check_host(nvcc, root, source), host))
+    errors = [error for error in [*(error for _, _, error in results), *refused] if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]
     for (source, _), (rows, _, _) in zip(jobs, results):
         file = str(source.relative_to(folder)) if folder in source.parents else source.name
         table += sorted((f"sm_{architecture:4} {file:16} {registers:4} {shared:4} {barriers:3}  {kernel}"
                          for architecture, kernel, registers, shared, barriers in rows), key=by_architecture)
-    print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files")
+    print(f"{len(table) - 1} kernels compiled, of {len(jobs)} files, and {len(host)} files of the host")
     if errors:
         print("\n".join(errors))
         return 1
