@@ -55,7 +55,7 @@ def test_memory_of_a_gradient_serves_again_and_nothing_else_is_kept():
             del gradient
         assert len(addresses) == 1
         head.zero_grad()
-        assert resident() - before < 56 * MEGABYTE  # the latest, and what steps need beside it
+        assert resident() - before < 70 * MEGABYTE  # of the latest alone, and what steps need beside it
     assert resident() - before > 24 * MEGABYTE
 
 

@@ -182,3 +182,19 @@ def test_errors(shape, arguments, message):
     if "positions" not in arguments and arguments:
         with pytest.raises(ValueError, match=message):
             rht.pool_mean(torch.zeros(shape), **arguments)
+
+
+@pytest.mark.parametrize(
+    "shape, arguments",
+    [
+        ((2, 3, 4), dict(attention_mask=[[1, 1, 0], [1, 0, 0]])),
+        ((2, 3, 4), dict(positions=[0, 1])),
+        ((6, 4), dict(cu_seqlens=[0, 3, 6])),
+    ],
+)
+def test_what_is_no_tensor(shape, arguments):
+    ((name, values),) = arguments.items()
+    with pytest.raises(TypeError, match=f"{name} is of the type list; expected a tensor"):
+        rht.pool_last_token(torch.zeros(shape), **arguments)
+    with pytest.raises(TypeError, match="hidden_states is of the type ndarray; expected a tensor"):
+        rht.pool_last_token(torch.zeros(shape).numpy(), **{name: torch.tensor(values)})

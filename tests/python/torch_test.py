@@ -809,6 +809,9 @@ def test_parametrized_layers_work():
         (dict(x=torch.randn(23, 18)), ValueError, "x has 18 columns; expected 19"),
         (dict(x=torch.randn(23, 19).double()), ValueError, "x is torch.float64"),
         (dict(x=torch.randn(19)), ValueError, r"x is torch.float32 of the shape \(19,\)"),
+        (dict(x=torch.randn(23, 19).int()), ValueError, r"x is torch.int32 of the shape \(23, 19\); expected float32"),
+        (dict(x=torch.randn(23, 19).to_sparse()), ValueError, "x is .* torch.sparse_coo; expected .* torch.strided"),
+        (dict(x=[[0.0] * 19] * 23), TypeError, r"x is of the type list; expected a tensor \[rows, input\]"),
         (
             dict(chosen=torch.tensor([23]), rejected=torch.tensor([0])),
             ValueError,
@@ -866,6 +869,16 @@ def test_a_gradient_of_rewards_that_are_not_those():
             torch.ops.rewardhead.head_backward(
                 gradient, torch.empty(0, dtype=torch.int64), x, head.weight.detach(), None, None, None, False
             )
+
+
+def test_wrong_rewards():
+    with pytest.raises(TypeError, match=r"rewards is of the type list; expected a tensor \[rows\]"):
+        rht.bradley_terry_loss([1.0, 0.0])
+    with pytest.raises(TypeError, match="reference_chosen is of the type list; expected a tensor"):
+        rht.dpo_loss(torch.zeros(1), torch.zeros(1), [0.0], torch.zeros(1))
+    for beta in (0.0, -0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"beta is {beta}; expected a finite number above 0"):
+            rht.dpo_loss(*[torch.zeros(1)] * 4, beta=beta)
 
 
 def test_wrong_heads():

@@ -66,11 +66,17 @@ rh_workspace without(const rh_workspace& memory, size_t bytes) {
 
 std::string text(nb::handle object) { return nb::str(object).c_str(); }
 
+// As Python shows a tuple.
+std::string shape_of(const Tensor& tensor) {
+  std::string shape;
+  for (int dim = 0; dim < tensor.dims(); ++dim) shape += (dim ? ", " : "") + std::to_string(tensor.size(dim));
+  return "(" + shape + (tensor.dims() == 1 ? ",)" : ")");
+}
+
 rh_matrix matrix_of(nb::handle object, const Tensor& x) {
   const bool is_readable = x.dims() == 2 && (x.is_f32() || x.is_f16() || x.is_bf16());
   if (!is_readable || (x.size(1) > 1 && x.stride(1) != 1)) {
-    throw InputError("x is " + text(object.attr("dtype")) + " of the shape " +
-                     text(nb::tuple(object.attr("shape"))) +
+    throw InputError("x is " + text(object.attr("dtype")) + " of the shape " + shape_of(x) +
                      "; expected float32, float16 or bfloat16, [rows, input], elements of a row side by side");
   }
   return {x.data(), x.size(0), x.size(0) > 1 ? x.stride(0) : x.size(1)};
@@ -88,8 +94,7 @@ struct HeadArguments {
     parameters.w1 = parameter("w1", std::get<0>(head), w1, matrix, x_object);
     if (w1.dims() != 2 || (is_linear && w1.size(0) != 1)) {
       throw InputError(std::string(is_linear ? "a linear head has a weight" : "w1 is") + " of the shape " +
-                       text(nb::tuple(std::get<0>(head).attr("shape"))) + "; expected [" +
-                       (is_linear ? "1" : "hidden") + ", input]");
+                       shape_of(w1) + "; expected [" + (is_linear ? "1" : "hidden") + ", input]");
     }
     if (w1.size(1) != columns) {
       throw InputError("x has " + std::to_string(columns) + " columns; expected " + std::to_string(w1.size(1)) +

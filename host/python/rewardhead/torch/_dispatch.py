@@ -73,6 +73,11 @@ def _nobody_listens(arguments) -> bool:
     )
 
 
+def check_tensor(name: str, value: Any, shape: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is of the type {type(value).__name__}; expected a tensor {shape}")
+
+
 # ---- places ----
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import _core
 from . import _ops  # noqa: F401  (registers the operators)
-from ._dispatch import call, tracer
+from ._dispatch import call, check_tensor, tracer
 
 
 class Preferences(NamedTuple):
@@ -59,6 +60,7 @@ class RewardHead(nn.Module):
     def forward(self, x: Tensor, preferences: Preferences | None = None) -> Tensor:
         """Rewards [rows], or with `preferences` their loss, a scalar: the way that wrappers such as
         DistributedDataParallel see. `preference_loss` is the function to call."""
+        check_tensor("x", x, "[rows, input]")
         tensors = self._tensors()
         if preferences is not None:
             return call("preference_loss", x, *tensors, *preferences)
@@ -156,6 +158,7 @@ def bradley_terry_loss(
     normalizer: float | None = None,
 ) -> Tensor:
     """The loss of `preference_loss` on rewards [rows] from elsewhere, float32 (float16 and bfloat16 are widened)."""
+    check_tensor("rewards", rewards, "[rows]")
     if rewards.dtype in (torch.bfloat16, torch.float16):
         rewards = rewards.float()
     pairs = _checked_pairs(chosen, rejected, margin, weight, label, normalizer)
@@ -174,9 +177,18 @@ def dpo_loss(
     """Direct preference optimisation (Rafailov et al., NeurIPS 2023, equation 7) on log-probabilities [pairs] of whole
     responses: the Bradley-Terry loss of the rewards beta (log pi - log pi_reference), with label 1 - label_smoothing.
     """
+    for name, values in (
+        ("policy_chosen", policy_chosen),
+        ("policy_rejected", policy_rejected),
+        ("reference_chosen", reference_chosen),
+        ("reference_rejected", reference_rejected),
+    ):
+        check_tensor(name, values, "[pairs]")
     shapes = {tuple(t.shape) for t in (policy_chosen, policy_rejected, reference_chosen, reference_rejected)}
     if len(shapes) != 1 or policy_chosen.dim() != 1:
         raise ValueError(f"the log-probabilities have the shapes {sorted(shapes)}; expected [pairs], all the same")
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta is {beta}; expected a finite number above 0")
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 up to, but not including, 0.5")
     policy = torch.cat([policy_chosen, policy_rejected]).float()
@@ -193,22 +205,19 @@ def _checked_pairs(chosen, rejected, margin, weight, label, normalizer):
     elif not normalizer > 0:
         raise ValueError(f"normalizer is {normalizer}; expected a number above 0, or None for the number of pairs")
     if chosen is not None:
-        chosen = _tensor("chosen", chosen).contiguous()
+        check_tensor("chosen", chosen, "[pairs]")
+        chosen = chosen.contiguous()
     if rejected is not None:
-        rejected = _tensor("rejected", rejected).contiguous()
+        check_tensor("rejected", rejected, "[pairs]")
+        rejected = rejected.contiguous()
     constants = _constant("margin", margin), _constant("weight", weight), _constant("label", label)
     return chosen, rejected, *constants, float(normalizer)
-
-
-def _tensor(name: str, values: Tensor) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    raise TypeError(f"{name} is of the type {type(values).__name__}; expected a tensor [pairs]")
 
 
 def _constant(name: str, values: Tensor | None) -> Tensor | None:
     if values is None:
         return None
-    if _tensor(name, values).requires_grad:
+    check_tensor(name, values, "[pairs]")
+    if values.requires_grad:
         raise ValueError(f"{name} requires a gradient, and the loss has none for it; detach it")
     return values.to(torch.float32).resolve_neg().contiguous()

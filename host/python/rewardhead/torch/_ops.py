@@ -44,9 +44,10 @@ def _require(condition: bool, message: str) -> None:
 def _rows(x: Tensor) -> Tensor:
     """`x`, or a copy if elements of a row do not lie side by side or are negated lazily (the imaginary part of a
     conjugate). Of what type it is, the extension looks."""
-    if x.dim() != 2:
+    if x.dim() != 2 or x.layout is not torch.strided:
         raise ValueError(
-            f"x is {x.dtype} of the shape {tuple(x.shape)}; expected float32, float16 or bfloat16, [rows, input]"
+            f"x is {x.dtype} of the shape {tuple(x.shape)}, {x.layout}; expected float32, float16 or bfloat16, "
+            "[rows, input], torch.strided"
         )
     if x.is_neg():
         x = x.resolve_neg()

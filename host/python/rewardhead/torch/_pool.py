@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._dispatch import assert_soon, define, differentiable, on_cpu, once_differentiable, run_below
+from ._dispatch import assert_soon, check_tensor, define, differentiable, on_cpu, once_differentiable, run_below
 
 _operators = torch.ops.rewardhead
 
@@ -264,9 +264,13 @@ def _exactly_one(**given: Tensor | None) -> None:
     found = [name for name, value in given.items() if value is not None]
     if len(found) != 1:
         raise ValueError(f"{' and '.join(found) or 'nothing'} given; expected exactly one of {', '.join(given)}")
+    (name,) = found
+    shapes = {"attention_mask": "[batch, tokens]", "positions": "[batch]", "cu_seqlens": "[batch + 1]"}
+    check_tensor(name, given[name], shapes[name])
 
 
 def _padded(hidden_states: Tensor) -> tuple[Tensor, int, int]:
+    check_tensor("hidden_states", hidden_states, "[batch, tokens, input]")
     if hidden_states.dim() != 3:
         raise ValueError(f"hidden_states has the shape {tuple(hidden_states.shape)}; expected [batch, tokens, input]")
     batch, tokens, _ = hidden_states.shape
@@ -274,6 +278,7 @@ def _padded(hidden_states: Tensor) -> tuple[Tensor, int, int]:
 
 
 def _packed(hidden_states: Tensor) -> Tensor:
+    check_tensor("hidden_states", hidden_states, "[tokens, input]")
     if hidden_states.dim() == 3 and hidden_states.size(0) == 1:
         return hidden_states[0]
     if hidden_states.dim() != 2:
