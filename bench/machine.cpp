@@ -52,8 +52,8 @@ BENCH_INLINE void fma_chains(int64_t rounds, float* out) {
   for (size_t lane = 0; lane < sizeof(Vector) / sizeof(float); ++lane) *out += total[lane];
 }
 
-// `count` is a multiple of 8 vectors; `from` is aligned to one. Read in four places at once: a prefetcher that works page
-// by page brings the more the more pages are being read.
+// `from` is aligned to a vector. Read in four places at once, two vectors of each (so `count` is a multiple of 8): a
+// prefetcher that works page by page fetches more where several pages are being read.
 template <class Vector>
 BENCH_INLINE void read_all(const float* from, int64_t count, float* out) {
   constexpr int kPlaces = 4, kSums = 8;

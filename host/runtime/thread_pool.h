@@ -20,8 +20,8 @@ inline kernels::Executor serial_executor() {
 
 // Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
 //
-// Of a job's tasks each worker has a share of its own, as many of them as the others and one after another; who is done
-// helps the next. So what neighbouring tasks touch stays in one processor's caches, and what the same task of the next
+// Of a job's tasks each worker has a share of its own, one after another, and as many as the others or one more; who is
+// done helps the next. So what neighbouring tasks touch stays in one processor's caches, and what the same task of the next
 // job, or of the next call, touches again is there already.
 class ThreadPool {
  public:
@@ -77,8 +77,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
   std::atomic<bool> lent_{false};
   Job job_{};
-  alignas(64) std::atomic<uint64_t> state_{0};
   std::unique_ptr<Share[]> shares_;  // of each worker
+  alignas(64) std::atomic<uint64_t> state_{0};
   // The number of the newest job, or one beyond it at the end: what idle workers watch, and sleep on. Four bytes, so
   // that waiting is a futex and takes no lock.
   alignas(64) std::atomic<uint32_t> announced_{0};

@@ -9,8 +9,9 @@
 // rows, for dX they are the rows' and run over hidden units, so the mask is transposed first. Activations are not
 // needed: relu(z) = mask z makes dw2 a dot product of W1 with G, taken where G is still in cache.
 //
-// Work is shared by chunks of columns; each writes its own columns of dW1 and its own part of dw2, and the parts
-// are added in ascending order. Nothing depends on the number of threads.
+// Work is shared by chunks of columns; each writes its own columns of dW1 and its own part of dw2, and the parts are
+// added in ascending order. With few rows and kept activations, where no sum runs over columns, it is also shared by
+// hidden units. Nothing depends on the number of threads.
 //
 // With few rows, reading W1 again for dw2 is a third of what the memory has to do: there activations are kept.
 #pragma once
@@ -33,7 +34,7 @@ constexpr int64_t kFewRowsBackward = kTables / kSlices * kGroup;
 // and dW1, as long as some tasks are left to share.
 constexpr int64_t kFewRowsColumns = 4 * kChunkColumns;
 constexpr int kFewRowsChains = 4;  // of a dot product, so that the additions of one do not wait for each other
-// Hidden units of one task of few rows at least; fewer would cost little more than their tables. Threads share units
+// Hidden units of one task of few rows at least: with fewer, its tables would take most of the time. Threads share units
 // rather than columns where no sum depends on it, because the forward and AdamW share W1 and dW1 by rows: lines that
 // one processor has written and another one wants are dearer than lines from memory.
 constexpr int64_t kFewRowsUnits = 64;
@@ -307,7 +308,7 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   }
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
-    // The last task is the biases'. The others keep their columns of X in cache for all members.
+    // The last task is the biases'. The others are a chunk of a part of the hidden units, and keep their columns of X in cache for all members.
     executor.for_each(parts * chunks + 1, [&](int64_t task, int worker) {
       const int64_t part = task / chunks, first = task % chunks * width;
       const int64_t columns = std::min(width, a.x.columns - first);

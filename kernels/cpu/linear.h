@@ -3,8 +3,8 @@
 //   r = X w      dw = dr^T X      dX = dr w^T                               X [rows, input]  w [input]
 //
 // Two flops an element: bound by reading X, once for r and once for dw, or once for both where pairs are rows
-// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known. One block's worth of rows is
-// read twice, since the kernels one after another compute each slope once.
+// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known. Few rows are read twice, since
+// the kernels one after another compute each slope once.
 //
 // r keeps two vector sums a row. dw is summed over chunks of rows whose number depends on the rows alone: a chunk
 // streams whole rows, eight at a time, into sums in cache, and the chunks are added in ascending order. Both are the
@@ -30,7 +30,9 @@ constexpr int64_t kLinearChunks = 16;     // at most, of dw
 constexpr int64_t kLinearChunkRows = 16;  // at least: a chunk writes and reads as much as two rows
 constexpr int64_t kLinearColumns = 1024;  // of one task that adds chunks
 constexpr int64_t kLinearFewRows = 16;    // up to which a step makes two passes over X
-// Of what a step reads for r and again for dw, at most: it fits L1, and quarters of it lie on pages of their own.
+static_assert(kLinearFewRows >= kLinearChunkRows);  // so that one pass has several chunks, whose sums are added
+// What a step reads for r and again for dw: bytes that fit L1, with quarters on pages of their own, but no fewer rows
+// than kLinearGroup, and no more than the slopes that it keeps on the stack.
 constexpr int64_t kLinearBlockBytes = 28 << 10;
 constexpr int64_t kLinearBlockRows = 128;
 
@@ -104,7 +106,7 @@ void linear_rewards(const Element* x, int64_t stride, int64_t distance, const fl
 }
 
 // Four rows at once, a quarter of all rows apart: the prefetcher works page by page, so that four rows of 1.5 KB that
-// follow each other come from memory at half the speed of four that lie pages apart.
+// follow each other come from memory at 0.6 of the speed of four that lie pages apart.
 template <class V, class Element>
 void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t input, int64_t rows, float* rewards) {
   const int64_t distance = rows / 4;
@@ -112,7 +114,10 @@ void linear_rewards(const Element* x, int64_t stride, const float* w, int64_t in
     linear_rewards<V, 4>(x + row * stride, stride, distance, w, input, rewards + row);
   }
   int64_t row = 4 * distance;
-  if (rows % 4 >= 2) linear_rewards<V, 2>(x + row * stride, stride, 1, w, input, rewards + row), row += 2;
+  if (rows % 4 >= 2) {
+    linear_rewards<V, 2>(x + row * stride, stride, 1, w, input, rewards + row);
+    row += 2;
+  }
   if (rows % 2) linear_rewards<V, 1>(x + row * stride, stride, 1, w, input, rewards + row);
 }
 

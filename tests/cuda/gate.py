@@ -7,8 +7,8 @@ usage: gate.py --source kernels/cuda --golden gate.txt --scratch DIR [--update]
 Compiles every kernel for every architecture. Spills, local memory and the C75xx notes by which ptxas says that it
 serialises wgmma are errors. Registers, static shared memory and barriers of each kernel must be those of gate.txt,
 which --update writes anew for review; with another nvcc than wrote it they are not compared, and that is said.
-Dynamic shared memory is a constant in the sources, and the launchers' business. The host's sources for GPUs, which the
-tests compile with the software device's headers, are compiled with those of the toolkit.
+Dynamic shared memory is a constant in the sources, and the launchers' business. What calls CUDA from the host, and is
+compiled with the software device's headers by the tests, is compiled with those of the toolkit.
 
 Where nvdisasm is installed (PyPI: nvidia-cuda-nvdisasm), the main loops of the matrix products are held against
 gate_loops.txt likewise (sass.py): how many instructions they have, and of the kinds that matter. A memory fence in one
@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 import sass
-from toolkit import find_nvcc, toolkit_of
+from toolkit import find_nvcc
 
 ARCHITECTURES = ["80", "86", "89", "90", "100", "120"]
 WGMMA_ARCHITECTURES = ["90a"]  # of what lies in sm90/
@@ -95,10 +95,9 @@ def compile_one(nvcc, nvdisasm, root, source, architectures, scratch):
 
 
 def check_host(nvcc, root, source):
-    """What the C++ compiler says of a source with CUDA's own headers; nothing is made."""
-    command = [os.environ.get("CXX", "c++"), "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{root}",
-               f"-I{root}/host/include", "-isystem", str(toolkit_of(nvcc) / "include"), "-DREWARDHEAD_HAS_CUDA=1",
-               str(source)]
+    """What the C++ compiler behind nvcc says of a source with CUDA's own headers; nothing is made."""
+    command = [nvcc, "-std=c++20", "-Xcompiler", "-fsyntax-only,-Wall,-Wextra,-Werror", f"-I{root}",
+               f"-I{root}/host/include", "-DREWARDHEAD_HAS_CUDA=1", "-c", "-o", os.devnull, str(source)]
     run = subprocess.run(command, capture_output=True, text=True)
     return f"{source} does not compile with the toolkit's headers:\n{run.stderr}" if run.returncode else ""
 
@@ -151,6 +150,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, nvdisasm, root, *job, arguments.scratch), jobs))
         host = sorted(root.glob("host/*/cu*.cpp"))
+        host += [root / "host/python/bindings/machine.cpp", root / "bench/peers/cuda.cpp"]
         refused = list(pool.map(lambda source: check_host(nvcc, root, source), host))
     errors = [error for error in [*(error for _, _, error in results), *refused] if error]
     table = [f"nvcc {version}; architecture, file, registers, bytes of static shared memory, barriers, kernel"]

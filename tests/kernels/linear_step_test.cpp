@@ -97,6 +97,16 @@ TEST_P(LinearStep, SameBitsAsOneAfterAnother) {
   }
 }
 
+// Narrow rows, whose blocks are as long as blocks may be, and several to a chunk.
+TEST_P(LinearStep, SameBitsOfLongBlocks) {
+  Random random(63);
+  for (const auto [rows, input, pairs] : {std::array<int64_t, 3>{2200, 5, 1100}, {4099, 33, 1900}}) {
+    const StepProblem problem({rows, input, 0, GetParam()}, pairs, 7, random);
+    TestExecutor one(1), other(3);
+    EXPECT_TRUE(same_bits(problem.run(table(), other, true), problem.run(table(), one, false))) << rows << " x " << input;
+  }
+}
+
 TEST_P(LinearStep, AnyThreads) {
   Random random(62);
   const StepProblem problem({1003, 200, 0, GetParam()}, 500, 7, random);

@@ -21,10 +21,11 @@ std::vector<float> run_all(const rh_plan* plan, Step& step, const rh_workspace& 
 struct Size {
   int64_t rows, input, hidden, pairs;
 };
-// Some large enough for several threads; the last three keep activations: a few rows', a block's, several blocks'.
+// Some large enough for several threads; the last four keep activations: a few rows', a block's, several blocks',
+// and a few rows' whose threads share hidden units within a member.
 constexpr Size kSizes[] = {{8, 5, 3, 4},          {130, 70, 100, 300},  {2, 1, 1, 1},      {300, 33, 0, 1500},
                            {65, 200, 7, 40},      {260, 300, 100, 300}, {700, 300, 0, 20000}, {3, 40, 7, 4},
-                           {20, 130, 30, 50},     {70, 450, 20, 100}};
+                           {20, 130, 30, 50},     {70, 450, 20, 100},  {20, 130, 60, 50}};
 
 TEST(Execute, EveryImplementationAgreesWithTheReference) {
   const Context reference = make_context(1, "reference");
