@@ -121,8 +121,8 @@ class CpuExecution : Execution {
                      executor(4 * count));
       }
     };
-    if (o.clip_norm == 0 && !gradient_norm) return update(0, plan_.shape.members, 1);
-    for (int64_t member = 0; member < plan_.shape.members; ++member) {
+    if (o.clip_norm == 0 && !gradient_norm) return update(0, members(), 1);
+    for (int64_t member = 0; member < members(); ++member) {
       double squares = 0;
       for (const auto& part : parts) {
         if (part.count == 0) continue;
@@ -146,7 +146,7 @@ class CpuExecution : Execution {
   }
   // Of one pass of a head over X.
   int64_t head_work(int64_t rows) const {
-    return input() * (rows + plan_.shape.members * hidden()) + rows * input() * plan_.shape.members * hidden() / 16;
+    return input() * (rows + members() * hidden()) + rows * input() * members() * hidden() / 16;
   }
   kernels::Executor executor(int64_t work) {
     if (work < kSmallWork) return serial_executor();

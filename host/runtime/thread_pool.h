@@ -20,9 +20,9 @@ inline kernels::Executor serial_executor() {
 
 // Workers that spread independent tasks: the caller is worker 0. Idle workers spin for a moment, then sleep.
 //
-// Of a job's tasks each worker has a share of its own, one after another, and as many as the others or one more; who is
-// done helps the next. So what neighbouring tasks touch stays in one processor's caches, and what the same task of the next
-// job, or of the next call, touches again is there already.
+// Of a job's tasks each worker has a share of its own, one after another, and as many as the others or one more; who
+// is done helps the next. So what neighbouring tasks touch stays in one processor's caches, and what the same task of
+// the next job, or of the next call, touches again is there already.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // throws std::system_error where no thread can be started

@@ -34,9 +34,9 @@ constexpr int64_t kFewRowsBackward = kTables / kSlices * kGroup;
 // and dW1, as long as some tasks are left to share.
 constexpr int64_t kFewRowsColumns = 4 * kChunkColumns;
 constexpr int kFewRowsChains = 4;  // of a dot product, so that the additions of one do not wait for each other
-// Hidden units of one task of few rows at least: with fewer, its tables would take most of the time. Threads share units
-// rather than columns where no sum depends on it, because the forward and AdamW share W1 and dW1 by rows: lines that
-// one processor has written and another one wants are dearer than lines from memory.
+// Hidden units of one task of few rows at least: with fewer, its tables would take most of the time. Threads share
+// units rather than columns where no sum depends on it, because the forward and AdamW share W1 and dW1 by rows: lines
+// that one processor has written and another one wants are dearer than lines from memory.
 constexpr int64_t kFewRowsUnits = 64;
 inline int64_t chunk_columns(int64_t rows, int64_t input) {
   if (rows > kFewRowsBackward) return kChunkColumns;
@@ -88,8 +88,8 @@ struct Units {
   int64_t begin, end;
 };
 
-// Columns [first, first + columns) of dW1 of some hidden units, and, if `dotted`, their part of <W1[h], G[h]>, where all
-// tables of these columns stay in L1 together: no sums are stored, and W1 and dW1 are walked along their rows.
+// Columns [first, first + columns) of dW1 of some hidden units, and, if `dotted`, their part of <W1[h], G[h]>, where
+// all tables of these columns stay in L1 together: no sums are stored, and W1 and dW1 are walked along their rows.
 template <class V, int groups, bool dotted>
 void few_rows_gradient(const BackwardArguments& a, Units units, int64_t first, int64_t columns, const float* tables,
                        float* dots) {
@@ -308,7 +308,8 @@ void mlp_backward(const BackwardArguments& a, const Executor& executor, void* wo
   }
   with_element(a.x.dtype, [&](auto* element) {
     using Element = std::remove_cvref_t<decltype(*element)>;
-    // The last task is the biases'. The others are a chunk of a part of the hidden units, and keep their columns of X in cache for all members.
+    // The last task is the biases'. The others are a chunk of a part of the hidden units, and keep their columns of X in
+    // cache for all members.
     executor.for_each(parts * chunks + 1, [&](int64_t task, int worker) {
       const int64_t part = task / chunks, first = task % chunks * width;
       const int64_t columns = std::min(width, a.x.columns - first);

@@ -3,8 +3,8 @@
 //   r = X w      dw = dr^T X      dX = dr w^T                               X [rows, input]  w [input]
 //
 // Two flops an element: bound by reading X, once for r and once for dw, or once for both where pairs are rows
-// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known. Few rows are read twice, since
-// the kernels one after another compute each slope once.
+// (2i, 2i + 1), by blocks of rows that the cache still holds when their slopes are known. Few rows are read twice,
+// since the kernels one after another compute each slope once.
 //
 // r keeps two vector sums a row. dw is summed over chunks of rows whose number depends on the rows alone: a chunk
 // streams whole rows, eight at a time, into sums in cache, and the chunks are added in ascending order. Both are the
